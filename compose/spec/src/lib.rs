@@ -1,0 +1,1 @@
+//! The machine file and QEMU's flags.

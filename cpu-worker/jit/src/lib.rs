@@ -1,0 +1,1 @@
+//! Region translator: x86 to host code by Cranelift.

@@ -1,0 +1,1 @@
+//! The board: buses, event wheel, interrupt controllers, firmware, seats.

@@ -1,0 +1,2 @@
+//! The CPU worker process.
+fn main() {}

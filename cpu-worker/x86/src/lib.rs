@@ -1,0 +1,1 @@
+//! The architecture: state, decode, meaning and the interpreter.

@@ -1,0 +1,1 @@
+//! The seam between a device model and its seat.

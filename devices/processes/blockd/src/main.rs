@@ -1,0 +1,2 @@
+//! The block process.
+fn main() {}

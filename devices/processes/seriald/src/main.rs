@@ -1,0 +1,2 @@
+//! The serial process.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a device process is made of.

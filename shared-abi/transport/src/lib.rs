@@ -1,0 +1,1 @@
+//! The one implementation of the wire: segments, rings, doorbells, sessions.

@@ -1,0 +1,1 @@
+//! Instruction truth against the host CPU.
