@@ -1,1 +1,16 @@
-//! The machine file and QEMU's flags.
+//! What a machine is: the machine file, QEMU's flags, and what of them the worker is told.
+//!
+//! Both spellings, a TOML file and a command line, go through one table of settings into one
+//! [`Draft`]; [`Draft::finish`] checks the whole and gives a [`Machine`], or every problem at once.
+//! [`WorkerMachine`] is the part that crosses to the worker: it holds no path, because the worker
+//! holds no file.
+//!
+//! Not here: reading any file, and looking at the host. The caller hands over texts and asks
+//! `finish`; whether a kernel exists or the host has the memory is the command line's preflight.
+#![forbid(unsafe_code)]
+
+mod machine;
+mod worker;
+
+pub use machine::*;
+pub use worker::*;
