@@ -1,0 +1,94 @@
+//! Renders `ABI.md` from the types, so that the page cannot disagree with them.
+
+use crate::layout::Layout;
+use core::fmt::Write;
+
+/// The shared structs, in the order of the page.
+pub const LAYOUTS: &[Layout] = &[
+    crate::Slot::LAYOUT,
+    crate::link::LinkHeader::LAYOUT,
+    crate::link::Bell::LAYOUT,
+    crate::link::Cursor::LAYOUT,
+    crate::link::BellPage::LAYOUT,
+    crate::clock::ClockPage::LAYOUT,
+    crate::route::RouteTable::LAYOUT,
+    crate::route::RouteRow::LAYOUT,
+    crate::stats::StatsPage::LAYOUT,
+];
+
+type Numbers = &'static [(u64, &'static str, &'static str)];
+
+const ENUMS: &[(&str, Numbers)] = &[
+    (
+        "Kind (last byte of a slot, bits 0-6)",
+        crate::slot::Kind::TABLE,
+    ),
+    ("Status (`arg` of a reply)", crate::slot::Status::TABLE),
+    ("LinkKind", crate::link::LinkKind::TABLE),
+    ("Policy", crate::clock::Policy::TABLE),
+    ("RunState", crate::clock::RunState::TABLE),
+    ("WorkerState", crate::clock::WorkerState::TABLE),
+    ("RouteKind", crate::route::RouteKind::TABLE),
+    ("Counter", crate::stats::Counter::TABLE),
+    (
+        "ExitReason (exit code of `atoll run`)",
+        crate::exit::ExitReason::TABLE,
+    ),
+];
+
+/// The whole page. `messages` are examples of control messages as (name, encoded bytes): the encoder lives elsewhere.
+pub fn render(messages: &[(String, Vec<u8>)]) -> String {
+    let mut page = String::new();
+    let _ = render_to(&mut page, messages);
+    page
+}
+
+fn render_to(page: &mut String, messages: &[(String, Vec<u8>)]) -> core::fmt::Result {
+    writeln!(
+        page,
+        "# The wire of Atoll, version {}\n",
+        crate::ABI_VERSION
+    )?;
+    writeln!(
+        page,
+        "Generated from the types of `atoll-abi`. Little-endian; offsets and sizes in bytes.\n"
+    )?;
+    writeln!(page, "## Shared structs\n")?;
+    for layout in LAYOUTS {
+        writeln!(page, "### {} ({} bytes)\n", layout.name, layout.size)?;
+        writeln!(
+            page,
+            "| offset | size | field | meaning |\n|---:|---:|---|---|"
+        )?;
+        for field in layout.fields {
+            writeln!(
+                page,
+                "| {} | {} | {} | {} |",
+                field.offset, field.size, field.name, field.meaning
+            )?;
+        }
+        writeln!(page)?;
+    }
+    writeln!(page, "## Numbers\n")?;
+    for (name, table) in ENUMS {
+        writeln!(
+            page,
+            "### {name}\n\n| number | name | meaning |\n|---:|---|---|"
+        )?;
+        for (number, name, meaning) in *table {
+            writeln!(page, "| {number:#04x} | {name} | {} |", meaning.trim())?;
+        }
+        writeln!(page)?;
+    }
+    writeln!(page, "## Control messages\n")?;
+    writeln!(
+        page,
+        "postcard after a u32 length. One example of each, as the golden bytes have it.\n"
+    )?;
+    writeln!(page, "| message | bytes |\n|---|---|")?;
+    for (name, bytes) in messages {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(page, "| {name} | `{hex}` |")?;
+    }
+    Ok(())
+}
