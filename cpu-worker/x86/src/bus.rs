@@ -95,4 +95,6 @@ pub trait Bus: Send {
     fn acknowledge(&mut self, clock: &mut Clock) -> Option<u8>;
     /// Takes a pending NMI.
     fn take_nmi(&mut self) -> bool;
+    /// The board itself, for the run loop that built it.
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
