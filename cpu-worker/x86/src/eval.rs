@@ -170,7 +170,7 @@ pub trait Eval {
     fn mul(&mut self, w: Width, a: Self::V, b: Self::V) -> Self::V;
     /// Upper half of the unsigned (signed) product.
     fn mul_hi(&mut self, w: Width, signed: bool, a: Self::V, b: Self::V) -> Self::V;
-    /// Quotient and remainder of (hi:lo) / d. Only evaluated after `div_fits` was raised on; never traps.
+    /// Quotient and remainder of (hi:lo) / d; #DE if d is zero or the quotient does not fit.
     fn div_rem(
         &mut self,
         w: Width,
@@ -210,6 +210,16 @@ pub trait Eval {
     /// The arithmetic flags become those of `op` (see [`FlagOp`]); a, b and result have width w, but for `Real` (Q) and the packed
     /// bits `a` of `Szp` (always width Q).
     fn flags(&mut self, op: FlagOp, w: Width, a: Self::V, b: Self::V, result: Self::V);
+    /// As [`Eval::flags`] where `c` holds; otherwise the flags stay (shifts by a variable count).
+    fn flags_if(
+        &mut self,
+        c: Self::B,
+        op: FlagOp,
+        w: Width,
+        a: Self::V,
+        b: Self::V,
+        result: Self::V,
+    );
     fn cond(&mut self, cond: Cond) -> Self::B;
     /// The arithmetic flags as EFLAGS bits, width Q.
     fn flag_bits(&mut self) -> Self::V;
@@ -217,6 +227,15 @@ pub trait Eval {
     // Memory. Addresses are linear and of width Q; `ea` applies address size and segment base.
     /// The effective address of the memory operand, segment base included; checks limit and rights where the op says so.
     fn ea(&mut self, op: &Op, bytes: u32) -> Result<Self::V, Self::Stop>;
+    /// The linear address of `bytes` at stack offset `sp` (width Q, already cut to the stack's width): adds the base of SS, and
+    /// checks its limit and rights where the op says so.
+    fn stack_ea(
+        &mut self,
+        op: &Op,
+        sp: Self::V,
+        bytes: u32,
+        write: bool,
+    ) -> Result<Self::V, Self::Stop>;
     fn load(&mut self, w: Width, address: Self::V) -> Result<Self::V, Self::Stop>;
     fn store(&mut self, w: Width, address: Self::V, value: Self::V) -> Result<(), Self::Stop>;
     /// Reads for a read-modify-write: the place is checked for writing first.
@@ -239,8 +258,10 @@ pub trait Eval {
     fn branch(&mut self, op: &Op, c: Self::B, rel: u64);
     /// An unconditional relative jump (JMP, and CALL after its push).
     fn jump_rel(&mut self, op: &Op, rel: u64);
-    /// A jump to an address (width Q, already cut to the operand size): RET, JMP and CALL through a register or memory.
-    fn jump_to(&mut self, op: &Op, target: Self::V) -> Result<(), Self::Stop>;
+    /// #GP(0) if `target` (width Q, already cut to the operand size) is not canonical or beyond the limit of CS. Before any commit.
+    fn check_target(&mut self, op: &Op, target: Self::V) -> Result<(), Self::Stop>;
+    /// The last verb of RET and of JMP and CALL through a register or memory: jumps to a checked target.
+    fn jump_to(&mut self, op: &Op, target: Self::V);
 
     // Vectors.
     fn x_const(&mut self, lo: u64, hi: u64) -> Self::X;

@@ -105,7 +105,7 @@ pub enum AddrSize {
 bitflags::bitflags! {
     /// Prefixes and properties that the meaning needs.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-    pub struct OpFlags: u8 {
+    pub struct OpFlags: u16 {
         const LOCK = 1;
         const REP = 2;
         const REPNE = 4;
@@ -117,8 +117,11 @@ bitflags::bitflags! {
         const LONG = 32;
         /// Stack pointer width is 32 or 64 (set) against 16 bits (clear).
         const STACK_WIDE = 64;
-        /// The segment's limit and rights must be checked (not flat).
+        /// The slow way to every memory operand: the segment's limit and rights must be checked (not flat), or alignment. Such an
+        /// instruction is left to the interpreter.
         const SEG_CHECK = 128;
+        /// The effective address is cut to 16 or 32 bits, see `Op::addr`.
+        const ADDR_CUT = 256;
     }
 }
 
@@ -137,6 +140,7 @@ pub struct Op {
     pub disp: i64,
     /// What it does; see [`Kind`].
     pub kind: Kind,
+    pub flags: OpFlags,
     /// Operand width.
     pub width: Width,
     /// Width of the source where it differs (MOVZX, MOVSX, CVT...), or a sub-operation (x87, SSE predicate).
@@ -153,7 +157,6 @@ pub struct Op {
     pub scale: u8,
     pub addr: AddrSize,
     pub seg: Seg,
-    pub flags: OpFlags,
     /// Kind-specific small operand: condition code, shift kind, vector operation, x87 register, second immediate.
     pub sub: u8,
     /// Second kind-specific operand (a third register operand, ENTER's level, EXTRQ-like immediates).
