@@ -8,6 +8,8 @@
 //! - a `V` of width w is zero-extended in the interpreter and of the matching integer type in the translator; use
 //!   `zext`, `sext` and `trunc` to change width.
 
+pub use atoll_hostfp::{Fp, FpBin, FpCvt, FpUn};
+
 use crate::exception::Vector;
 use crate::flags::FlagOp;
 use crate::op::{Cond, Op, Reg, Seg, Width};
@@ -86,51 +88,6 @@ pub enum VecShuf {
     DupEvenS,
     /// MOVSHDUP
     DupOddS,
-}
-
-/// Lanes of a floating-point operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum Fp {
-    /// low 32 bits (…SS); the rest of `a` is kept
-    Ss,
-    /// low 64 bits (…SD)
-    Sd,
-    /// four floats
-    Ps,
-    /// two doubles
-    Pd,
-}
-
-/// Two-operand SSE arithmetic, exactly as the instruction of that name does it, flags of MXCSR included.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum FpBin {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Min,
-    Max,
-    /// HADDPx
-    Hadd,
-    /// HSUBPx
-    Hsub,
-    /// ADDSUBPx
-    AddSub,
-}
-
-/// One-operand SSE arithmetic. Sqrt is exact; the approximations are software, equal on every host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum FpUn {
-    Sqrt,
-    /// RCPPS/RCPSS
-    Rcp,
-    /// RSQRTPS/RSQRTSS
-    Rsqrt,
-    /// ROUNDxx; the immediate is passed beside it
-    Round,
 }
 
 /// The verbs.
@@ -326,9 +283,3 @@ pub trait Eval {
     /// The other conversions between vectors.
     fn fp_convert(&mut self, op: FpCvt, a: Self::X, b: Self::X) -> Result<Self::X, Self::Stop>;
 }
-
-/// Conversions from `b`'s low lanes; scalar ones keep the rest of `a`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-#[rustfmt::skip]
-pub enum FpCvt { Ss2Sd, Sd2Ss, Ps2Pd, Pd2Ps, Dq2Ps, Ps2Dq, TPs2Dq, Dq2Pd, Pd2Dq, TPd2Dq }
