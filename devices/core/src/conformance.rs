@@ -304,7 +304,7 @@ mod tests {
         }
 
         fn timer(&mut self, _timer: u16, cx: &mut Cx<'_>) {
-            cx.effects.line(0, cx.now_ns % 2 == 0);
+            cx.effects.line(0, cx.now_ns.is_multiple_of(2));
         }
 
         fn input(&mut self, input: &Input<'_>, _cx: &mut Cx<'_>) -> usize {
