@@ -5,25 +5,24 @@
 //! so that no byte of an untrusted header ever becomes a path that was not checked.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use imago::format::PreallocateMode;
 use imago::{
     DenyImplicitOpenGate, DynStorage, FormatAccess, FormatCreateBuilder, FormatDriverBuilder,
+    Storage,
 };
 
 use crate::config::{Backing, Config, Format, Locking, Snapshot};
 use crate::disk::{Disk, Parts};
 use crate::error::{Error, Kind};
 use crate::file::Held;
+use crate::image::{Image, Qcow2, Store};
 use crate::lock::Use;
 use crate::probe::magic_of;
-use crate::qcow2;
-
-/// Where an image's bytes are kept, as imago sees it.
-pub(crate) type Store = Box<dyn DynStorage>;
-/// An opened image of any format.
-pub(crate) type Image = FormatAccess<Store>;
+use crate::qcow2::examine;
 
 /// Guests address disks by sectors of this size.
 pub(crate) const SECTOR: u64 = 512;
@@ -65,7 +64,7 @@ pub fn open_with(config: Config, hook: &mut StorageHook<'_>) -> Result<Disk, Err
         held: Vec::new(),
     };
     let (image, format) = chain.open_file(&config.path, config.format, intent, Role::Image)?;
-    let size = round_to_sector(image.size());
+    let size = whole_sectors(image.size(), format);
     let image = match config.snapshot {
         Snapshot::Off => image,
         Snapshot::Temporary => chain.overlay(image, size, unlinked_file()?)?,
@@ -87,10 +86,13 @@ pub fn open_with(config: Config, hook: &mut StorageHook<'_>) -> Result<Disk, Err
     }))
 }
 
-fn round_to_sector(bytes: u64) -> u64 {
-    bytes
-        .checked_next_multiple_of(SECTOR)
-        .unwrap_or(bytes - bytes % SECTOR)
+/// What of an image's bytes a guest can address. A raw file is filled up to a whole sector when the
+/// guest writes there; every program that makes qcow2 images makes them whole.
+fn whole_sectors(bytes: u64, format: Format) -> u64 {
+    match format {
+        Format::Raw => bytes.next_multiple_of(SECTOR),
+        Format::Qcow2 => bytes - bytes % SECTOR,
+    }
 }
 
 /// What opening one file after another needs and gathers.
@@ -117,13 +119,14 @@ impl Chain<'_, '_> {
             None => guess(&held)?,
         };
         if format == Format::Qcow2 {
-            qcow2::examine(&held.file, path, held.length)?;
+            examine(&held.file, path, held.length)?;
         }
-        let store = (self.hook)(role, held.open_data(self.direct)?);
+        let store = Store::from((self.hook)(role, held.open_data(self.direct)?));
         self.held.push(held);
         let writable = intent == Use::Write;
         let image = match format {
-            Format::Raw => open_raw(store, path, writable)?,
+            Format::Raw => Image::raw(store, writable)
+                .map_err(|source| Error::at("open raw image", path, source))?,
             Format::Qcow2 => self.open_qcow2(store, path, writable)?,
         };
         Ok((image, format))
@@ -155,17 +158,15 @@ impl Chain<'_, '_> {
     }
 
     fn open_qcow2(&mut self, store: Store, path: &Path, writable: bool) -> Result<Image, Error> {
-        let mut image = imago::qcow2::Qcow2::<Store>::open_image(store, writable)
-            .map_err(|source| Error::at("open qcow2 image", path, source))?;
-        image.set_data_file(None);
-        let named = image.implicit_backing_file().cloned();
-        let format = image.implicit_backing_format().cloned();
-        let backing = match named {
-            Some(name) => Some(self.open_backing(path, &name, format.as_deref())?),
+        let failed = |source| Error::at("open qcow2 image", path, source);
+        // Read-only first: a refused backing file must leave no trace in the image.
+        let image = Qcow2::open_image(Arc::clone(&store), false).map_err(failed)?;
+        let format = image.implicit_backing_format().map(String::as_str);
+        let backing = match image.implicit_backing_file() {
+            Some(name) => Some(self.open_backing(path, name, format)?),
             None => None,
         };
-        image.set_backing(backing);
-        Ok(FormatAccess::new(image))
+        Image::qcow2(store, writable, backing).map_err(failed)
     }
 
     fn open_backing(
@@ -230,45 +231,36 @@ impl Chain<'_, '_> {
 
     /// Lays a qcow2 overlay in `file` over `base`.
     fn overlay(&mut self, base: Image, size: u64, file: File) -> Result<Image, Error> {
-        let failed = |source| Error::host("cannot prepare the snapshot's overlay", source);
-        let length = file.metadata().map_err(failed)?.len();
-        let plain = imago::file::File::try_from(file).map_err(failed)?;
-        let store = (self.hook)(Role::Overlay, plain);
-        let mut overlay = if length == 0 {
-            imago::qcow2::Qcow2::<Store>::create_builder(store)
-                .size(size)
-                .preallocate(PreallocateMode::None)
-                .create_open(DenyImplicitOpenGate::default(), |store| {
-                    Ok(imago::qcow2::Qcow2::<Store>::builder(store)
-                        .write(true)
-                        .backing(None))
-                })
-                .map_err(failed)?
-        } else {
-            imago::qcow2::Qcow2::<Store>::open_image(store, true).map_err(failed)?
+        let prepare = || -> io::Result<Image> {
+            let plain = imago::file::File::try_from(file)?;
+            let store = Store::from((self.hook)(Role::Overlay, plain));
+            if !is_overlay(&store, size) {
+                make_overlay(&store, size)?;
+            }
+            Image::qcow2(store, true, Some(base))
         };
-        overlay.set_data_file(None);
-        overlay.set_backing(Some(base));
-        let overlay = FormatAccess::new(overlay);
-        if overlay.size() != size {
-            return Err(Error::new(
-                Kind::Corrupt,
-                format!(
-                    "the snapshot's overlay is of a disk of {} bytes, the image has {size}",
-                    overlay.size()
-                ),
-            ));
-        }
-        // A successor must find a whole overlay, were this process to die in the next moment.
-        overlay.flush().map_err(failed)?;
-        Ok(overlay)
+        prepare().map_err(|source| Error::host("cannot prepare the overlay of snapshot=on", source))
     }
 }
 
-fn open_raw(store: Store, path: &Path, writable: bool) -> Result<Image, Error> {
-    let raw = imago::raw::Raw::open_image(store, writable)
-        .map_err(|source| Error::at("open raw image", path, source))?;
-    Ok(FormatAccess::new(raw))
+/// Whether a predecessor left an overlay of a disk of this size. One that died while making it left
+/// nothing that a guest ever wrote: the size is the last thing that imago writes.
+fn is_overlay(store: &Store, size: u64) -> bool {
+    Qcow2::open_image(Arc::clone(store), false).is_ok_and(|overlay| {
+        use imago::format::drivers::FormatDriverInstance;
+        overlay.size() == size
+    })
+}
+
+fn make_overlay(store: &Store, size: u64) -> io::Result<()> {
+    store.resize(0, imago::storage::PreallocateMode::None)?;
+    let overlay = Qcow2::create_builder(Arc::clone(store))
+        .size(size)
+        .preallocate(PreallocateMode::None)
+        .create_open(DenyImplicitOpenGate::default(), |store| {
+            Ok(Qcow2::builder(store).write(true).backing(None))
+        })?;
+    FormatAccess::new(overlay).flush()
 }
 
 fn guess(held: &Held) -> Result<Format, Error> {

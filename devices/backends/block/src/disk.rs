@@ -11,12 +11,11 @@
 use std::io;
 use std::path::Path;
 
-use imago::format::PreallocateMode;
-
-use crate::chain::{Image, SECTOR};
+use crate::chain::SECTOR;
 use crate::config::{Cache, Discard, Format};
 use crate::error::{Error, Kind};
 use crate::file::Held;
+use crate::image::Image;
 use crate::probe::{PROBE_BYTES, would_be_probed};
 
 /// An open disk.
@@ -67,7 +66,7 @@ pub(crate) struct Parts {
 
 impl Disk {
     pub(crate) fn new(parts: Parts) -> Disk {
-        let alignment = u32::try_from(parts.image.req_align()).unwrap_or(u32::MAX);
+        let alignment = u32::try_from(parts.image.alignment()).unwrap_or(u32::MAX);
         Disk {
             info: Info {
                 size: parts.size,
@@ -121,14 +120,10 @@ impl Disk {
     /// Makes a range read as zeroes. With `unmap` its space may be given back to the host.
     pub fn write_zeroes(&mut self, offset: u64, length: u64, unmap: bool) -> Result<(), Error> {
         self.prepare("write zeroes", offset, length)?;
-        let zeroed = if unmap && self.discard == Discard::Unmap {
-            self.discard_to_zero(offset, length)
-        } else {
-            self.image
-                .write_zeroes(offset, length)
-                .or_else(|error| self.zero_by_data(offset, length, error))
-        };
-        zeroed.map_err(|source| self.failed("write zeroes", offset, source))?;
+        let free = unmap && self.discard == Discard::Unmap;
+        self.image
+            .zero(offset, length, free)
+            .map_err(|source| self.failed("write zeroes", offset, source))?;
         self.finish(false)
     }
 
@@ -139,7 +134,8 @@ impl Disk {
             return self.check_writable();
         }
         self.prepare("discard", offset, length)?;
-        self.discard_to_zero(offset, length)
+        self.image
+            .zero(offset, length, true)
             .map_err(|source| self.failed("discard", offset, source))?;
         self.finish(false)
     }
@@ -159,7 +155,7 @@ impl Disk {
     pub fn settle(&mut self) -> Result<(), Error> {
         if self.unsettled {
             self.image
-                .flush()
+                .settle()
                 .map_err(|source| self.failed("settle", 0, source))?;
             self.unsettled = false;
         }
@@ -204,9 +200,7 @@ impl Disk {
         self.unsettled = self.has_metadata;
         // A raw file may end within its last sector; the first write there completes it.
         if offset + length > self.image.size() {
-            let grown = self
-                .image
-                .resize_grow(self.info.size, PreallocateMode::None);
+            let grown = self.image.grow(self.info.size);
             grown.map_err(|source| self.failed("grow", offset, source))?;
         }
         Ok(())
@@ -219,30 +213,6 @@ impl Disk {
         } else {
             Ok(())
         }
-    }
-
-    fn discard_to_zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        match self.image.discard_to_zero(offset, length) {
-            Err(error) => self.zero_by_data(offset, length, error),
-            done => done,
-        }
-    }
-
-    /// Writes zeroes as data where neither format (qcow2 version 2) nor host can do better.
-    fn zero_by_data(&self, offset: u64, length: u64, error: io::Error) -> io::Result<()> {
-        const CHUNK: u64 = 1 << 20;
-        if error.kind() != io::ErrorKind::Unsupported {
-            return Err(error);
-        }
-        let zeroes = vec![0; length.min(CHUNK) as usize];
-        let end = offset + length;
-        let mut at = offset;
-        while at < end {
-            let count = CHUNK.min(end - at);
-            self.image.write(&zeroes[..count as usize], at)?;
-            at += count;
-        }
-        Ok(())
     }
 
     /// A disk whose format was guessed to be raw must go on looking raw.

@@ -25,6 +25,7 @@ mod disk;
 mod error;
 mod file;
 mod holder;
+mod image;
 mod lock;
 mod probe;
 mod qcow2;
