@@ -22,7 +22,7 @@ use crate::file::Held;
 use crate::image::{Image, Qcow2, Store};
 use crate::lock::Use;
 use crate::probe::magic_of;
-use crate::qcow2::examine;
+use crate::qcow2::{examine, l1_is_counted};
 
 /// Guests address disks by sectors of this size.
 pub(crate) const SECTOR: u64 = 512;
@@ -80,6 +80,7 @@ pub fn open_with(config: Config, hook: &mut StorageHook<'_>) -> Result<Disk, Err
         read_only: config.read_only,
         cache: config.cache,
         discard: config.discard,
+        detect_zeroes: config.detect_zeroes,
         syncs: config.cache.syncs() && !keeps_image,
         guards_probe: guessed_raw,
         has_metadata: keeps_image || format == Format::Qcow2,
@@ -244,12 +245,12 @@ impl Chain<'_, '_> {
 }
 
 /// Whether a predecessor left an overlay of a disk of this size. One that died while making it left
-/// nothing that a guest ever wrote: the size is the last thing that imago writes.
+/// nothing that a guest ever wrote; imago writes the size near the end, and after it only the
+/// count of the L1 table.
 fn is_overlay(store: &Store, size: u64) -> bool {
-    Qcow2::open_image(Arc::clone(store), false).is_ok_and(|overlay| {
-        use imago::format::drivers::FormatDriverInstance;
-        overlay.size() == size
-    })
+    use imago::format::drivers::FormatDriverInstance;
+    Qcow2::open_image(Arc::clone(store), false).is_ok_and(|overlay| overlay.size() == size)
+        && l1_is_counted(store).is_ok_and(|counted| counted)
 }
 
 fn make_overlay(store: &Store, size: u64) -> io::Result<()> {

@@ -17,6 +17,8 @@ pub struct Config {
     pub cache: Cache,
     /// `discard=`.
     pub discard: Discard,
+    /// `detect-zeroes=`: a write of zeroes alone becomes a request for zeroes.
+    pub detect_zeroes: bool,
     /// Which backing files a qcow2 header may name.
     pub backing: Backing,
     /// `locking=`.
@@ -34,6 +36,7 @@ impl Config {
             read_only: false,
             cache: Cache::default(),
             discard: Discard::default(),
+            detect_zeroes: false,
             backing: Backing::default(),
             locking: Locking::default(),
             snapshot: Snapshot::default(),
@@ -161,7 +164,7 @@ pub enum Backing {
     /// None: an image that names one is refused.
     #[default]
     Deny,
-    /// Those that lie, links resolved, within one of these directories.
+    /// Those that, links resolved, are one of these files or lie within one of these directories.
     Within(Vec<PathBuf>),
     /// Any. For images that this host's owner made.
     Any,

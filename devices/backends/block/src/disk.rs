@@ -26,6 +26,7 @@ pub struct Disk {
     held: Vec<Held>,
     info: Info,
     discard: Discard,
+    detect_zeroes: bool,
     syncs: bool,
     guards_probe: bool,
     has_metadata: bool,
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) read_only: bool,
     pub(crate) cache: Cache,
     pub(crate) discard: Discard,
+    pub(crate) detect_zeroes: bool,
     pub(crate) syncs: bool,
     pub(crate) guards_probe: bool,
     pub(crate) has_metadata: bool,
@@ -79,6 +81,7 @@ impl Disk {
             image: parts.image,
             held: parts.held,
             discard: parts.discard,
+            detect_zeroes: parts.detect_zeroes,
             syncs: parts.syncs,
             guards_probe: parts.guards_probe,
             has_metadata: parts.has_metadata,
@@ -111,9 +114,13 @@ impl Disk {
         if self.guards_probe && offset < PROBE_BYTES as u64 {
             self.check_head(offset, data)?;
         }
-        self.image
-            .write(data, offset)
-            .map_err(|source| self.failed("write", offset, source))?;
+        let written = if self.detect_zeroes && data.iter().all(|&byte| byte == 0) {
+            let free = self.discard == Discard::Unmap;
+            self.image.zero(offset, data.len() as u64, free)
+        } else {
+            self.image.write(data, offset)
+        };
+        written.map_err(|source| self.failed("write", offset, source))?;
         self.finish(fua)
     }
 

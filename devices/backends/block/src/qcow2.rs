@@ -6,4 +6,4 @@ mod header;
 mod tables;
 
 pub(crate) use header::examine;
-pub(crate) use tables::Tables;
+pub(crate) use tables::{Tables, l1_is_counted};

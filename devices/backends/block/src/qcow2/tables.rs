@@ -94,6 +94,12 @@ impl Tables {
     }
 }
 
+/// Whether the first cluster of the L1 table counts as used.
+pub(crate) fn l1_is_counted(store: &Store) -> io::Result<bool> {
+    let header = Header::load(store)?;
+    Ok(Counts::load(store, &header)?.count_of(header.l1_offset)? != 0)
+}
+
 /// Reference counts, read and written without a cache.
 struct Counts<'a> {
     store: &'a Store,
@@ -178,26 +184,34 @@ impl<'a> Counts<'a> {
 
     /// Lowers the count of a cluster by one.
     fn release(&self, cluster: u64) -> io::Result<()> {
-        let cluster = cluster >> self.header.cluster_bits;
-        let (block, index) = (cluster / self.per_block(), cluster % self.per_block());
-        let offset = self.blocks.get(block as usize).copied().unwrap_or(0);
-        let uncounted = || {
-            io::Error::new(
+        let (offset, index) = self.place_of(cluster);
+        match self.count_of(cluster)?.checked_sub(1) {
+            Some(count) => {
+                let counts = read(self.store, offset, self.header.cluster())?;
+                self.store_count(offset, &counts, index, count)
+            }
+            None => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "an L2 table lies in a cluster that counts as free",
-            )
-        };
+            )),
+        }
+    }
+
+    fn count_of(&self, cluster: u64) -> io::Result<u64> {
+        let (offset, index) = self.place_of(cluster);
         if offset == 0 {
-            return Err(uncounted());
+            return Ok(0);
         }
         let counts = read(self.store, offset, self.header.cluster())?;
-        let count = get_count(&counts, index, self.header.count_bits());
-        self.store_count(
-            offset,
-            &counts,
-            index,
-            count.checked_sub(1).ok_or_else(uncounted)?,
-        )
+        Ok(get_count(&counts, index, self.header.count_bits()))
+    }
+
+    /// The block that counts a cluster, zero if there is none, and the count's place in it.
+    fn place_of(&self, cluster: u64) -> (u64, u64) {
+        let cluster = cluster >> self.header.cluster_bits;
+        let block = usize::try_from(cluster / self.per_block()).unwrap_or(usize::MAX);
+        let offset = self.blocks.get(block).copied().unwrap_or(0);
+        (offset, cluster % self.per_block())
     }
 
     /// Writes one count of the block at `offset`, and no byte that holds none of it.
@@ -237,7 +251,7 @@ fn set_count(counts: &mut [u8], index: u64, width: u64, count: u64) {
         return;
     }
     let shift = index * width % 8;
-    let mask = ((1u16 << width) - 1 << shift) as u8;
+    let mask = (((1u16 << width) - 1) << shift) as u8;
     counts[at] = counts[at] & !mask | (count << shift) as u8 & mask;
 }
 

@@ -1,5 +1,9 @@
 //! What the tests of images share: QEMU's own tools as the judge, and a seeded source of requests.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file includes this module and uses its part"
+)]
 
 pub mod storage;
 
