@@ -51,8 +51,14 @@ impl Apt {
         Ok(apt)
     }
 
-    /// The source list that mmdebstrap and the like are to use.
-    pub(super) fn sources_dir(&self) -> PathBuf {
+    /// The source list, for programs that run apt themselves.
+    pub(super) fn sources(&self) -> Result<PathBuf> {
+        let mut entries = fs::read_dir(self.sources_dir())?;
+        let entry = entries.next().context("apt has no sources")?;
+        Ok(entry?.path())
+    }
+
+    fn sources_dir(&self) -> PathBuf {
         self.dir.join("sources.d")
     }
 

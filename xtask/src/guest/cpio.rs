@@ -4,7 +4,10 @@
 //! times are zero, so equal trees give equal bytes, and a device node needs no privilege.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// What stands at a path.
 #[derive(Debug, Clone)]
@@ -50,6 +53,27 @@ impl Tree {
         for path in paths {
             self.add(path, Node::Dir);
         }
+    }
+
+    /// Adds what lies in a directory of the host, as root's. Only files, directories and symbolic
+    /// links: what else a root file system holds is made by the guest.
+    pub(super) fn add_host_dir(&mut self, host: &Path, path: &str) -> io::Result<()> {
+        for entry in fs::read_dir(host)? {
+            let entry = entry?;
+            let name = format!("{path}/{}", entry.file_name().to_string_lossy());
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                self.add(&name, Node::Dir);
+                self.add_host_dir(&entry.path(), &name)?;
+            } else if kind.is_symlink() {
+                let target = fs::read_link(entry.path())?;
+                self.add(&name, Node::Symlink(target.to_string_lossy().into_owned()));
+            } else if kind.is_file() {
+                let mode = entry.metadata()?.permissions().mode() & 0o7777;
+                self.file(&name, mode, fs::read(entry.path())?);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the archive with its trailer.

@@ -16,5 +16,7 @@ fi
 cd /root
 [ -x /etc/autorun ] && /etc/autorun
 echo "guest ready: Linux $(uname -r)"
-# The shell is not process 1, so leaving it starts another instead of a panic.
-while :; do setsid cttyhack sh; done
+# The shell is not process 1, so leaving it starts another instead of a panic; as the leader of its
+# session it gets the console's terminal as its own when it opens it, and with that job control.
+console=$(sed 's/.* //' /sys/class/tty/console/active)
+while :; do setsid sh -c "exec sh <>/dev/$console >&0 2>&1"; done

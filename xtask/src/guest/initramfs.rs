@@ -12,12 +12,16 @@ use super::modules;
 use crate::host;
 
 /// Modules for the devices that a machine may have, and for the Debian disk's file system. The init
-/// loads them only when a virtio device is there.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
+/// loads them only when a virtio device is there. ext4 asks the kernel's crypto layer for crc32c by an
+/// alias that no module's name shows.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 
 /// Runs as process 1: mounts what programs expect, loads the disk's drivers if there is a virtio device (PCI
 /// vendor 1af4), then keeps a shell with job control on the console.
 const INIT: &str = include_str!("init.sh");
+
+/// `/dev/console`, which the kernel opens for process 1 before anything is mounted.
+const CONSOLE: Node = Node::CharDevice { major: 5, minor: 1 };
 
 /// A busybox shell on the console.
 pub(super) fn shell(busybox: &[u8], kernel_tree: &Path) -> Result<Tree> {
@@ -28,16 +32,26 @@ pub(super) fn shell(busybox: &[u8], kernel_tree: &Path) -> Result<Tree> {
     tree.file("init", 0o755, INIT);
     tree.file("bin/busybox", 0o755, busybox);
     tree.add("bin/sh", Node::Symlink("busybox".into()));
-    // The kernel opens it for process 1 before anything is mounted.
-    tree.add("dev/console", Node::CharDevice { major: 5, minor: 1 });
+    tree.add("dev/console", CONSOLE);
     tree.file("etc/passwd", 0o644, "root::0:0:root:/root:/bin/sh\n");
     tree.file("etc/group", 0o644, "root:x:0:\n");
     add_modules(&mut tree, kernel_tree)?;
     Ok(tree)
 }
 
+/// Alpine's user space, unpacked at `root`, under the same init.
+pub(super) fn alpine(root: &Path, kernel_tree: &Path) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.add_host_dir(root, "")?;
+    tree.dirs(&["proc", "sys", "dev", "tmp", "run"]);
+    tree.file("init", 0o755, INIT);
+    tree.add("dev/console", CONSOLE);
+    add_modules(&mut tree, kernel_tree)?;
+    Ok(tree)
+}
+
 /// Adds the modules and the list of them in load order.
-pub(super) fn add_modules(tree: &mut Tree, kernel_tree: &Path) -> Result<()> {
+fn add_modules(tree: &mut Tree, kernel_tree: &Path) -> Result<()> {
     let mut list = String::new();
     for module in modules::closure(kernel_tree, MODULES)? {
         let path = format!("lib/modules/{}.ko", module.name);

@@ -6,6 +6,7 @@
 
 mod apt;
 mod cpio;
+mod debian;
 mod initramfs;
 mod modules;
 
@@ -19,6 +20,11 @@ use apt::Apt;
 
 /// The guest that `make run` boots.
 pub const DEFAULT: &str = "linux-cloud";
+
+/// The files of a guest.
+const KERNEL: &str = "vmlinuz";
+const INITRD: &str = "initrd.img";
+const DISK: &str = "disk.qcow2";
 
 /// What the command line may say about how guests are made.
 #[derive(Debug, Default, Clone)]
@@ -40,17 +46,17 @@ pub struct Guest {
 impl Guest {
     /// The kernel, a bzImage.
     pub fn kernel(&self) -> PathBuf {
-        self.dir.join("vmlinuz")
+        self.dir.join(KERNEL)
     }
 
     /// The initial RAM disk.
     pub fn initrd(&self) -> PathBuf {
-        self.dir.join("initrd.gz")
+        self.dir.join(INITRD)
     }
 
     /// The disk image, for guests that have one.
     pub fn disk(&self) -> Option<PathBuf> {
-        Some(self.dir.join("disk.qcow2")).filter(|file| file.exists())
+        Some(self.dir.join(DISK)).filter(|file| file.exists())
     }
 
     /// Each file with its role.
@@ -85,6 +91,8 @@ pub fn prepare(name: &str, options: &Options) -> Result<Guest> {
         "linux-cloud-trixie" => {
             |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "trixie", options)
         }
+        "alpine" => alpine,
+        "debian" => debian::disk,
         other => bail!("there is no guest {other:?}; `cargo xtask help` lists them"),
     };
     if let (Some(guest), false) = (existing(name), options.force) {
@@ -109,7 +117,29 @@ fn linux_shell(dir: &Path, kernel_package: &str, suite: &str, options: &Options)
     let busybox = busybox(dir, options)?;
     progress("packing the initial RAM disk");
     let tree = initramfs::shell(&busybox, &kernel_tree)?;
-    initramfs::write_gzip(&tree, &dir.join("initrd.gz"))?;
+    initramfs::write_gzip(&tree, &dir.join(INITRD))?;
+    fs::remove_dir_all(dir.join("tmp"))?;
+    Ok(())
+}
+
+/// The cloud kernel with Alpine's user space.
+fn alpine(dir: &Path, options: &Options) -> Result<()> {
+    let tarball = options.alpine_tarball.as_deref().context(
+        "Alpine's user space is not a Debian package: give its mini root file system with --alpine-tarball FILE",
+    )?;
+    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", options)?;
+    let root = dir.join("tmp/alpine");
+    recreate(&root)?;
+    progress("unpacking Alpine");
+    host::run(
+        host::command("tar")
+            .arg("-xzf")
+            .arg(tarball)
+            .arg("-C")
+            .arg(&root)
+            .arg("--exclude=./dev/*"),
+    )?;
+    initramfs::write_gzip(&initramfs::alpine(&root, &kernel_tree)?, &dir.join(INITRD))?;
     fs::remove_dir_all(dir.join("tmp"))?;
     Ok(())
 }
@@ -133,7 +163,7 @@ fn unpack_kernel(
     apt.unpack(&package, &tree)?;
     let version = package.trim_start_matches("linux-image-");
     let vmlinuz = tree.join(format!("boot/vmlinuz-{version}"));
-    fs::copy(&vmlinuz, dir.join("vmlinuz"))
+    fs::copy(&vmlinuz, dir.join(KERNEL))
         .with_context(|| format!("{package} has no {}", vmlinuz.display()))?;
     Ok(tree)
 }
