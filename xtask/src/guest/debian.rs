@@ -34,6 +34,11 @@ chroot "$1" systemd-machine-id-setup
 chroot "$1" systemctl enable serial-getty@ttyS0.service
 "#;
 
+/// What of this repository goes into the disk.
+pub(super) fn recipe_text() -> String {
+    [PACKAGES, SIZE, SETUP].join("\n")
+}
+
 /// Makes the disk and its kernel in `dir`.
 pub(super) fn disk(dir: &Path, options: &Options) -> Result<()> {
     host::need(&[

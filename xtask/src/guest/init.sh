@@ -14,8 +14,8 @@ if grep -qs 0x1af4 /sys/bus/pci/devices/*/vendor; then
     while read -r module; do insmod "$module"; done < /lib/modules/load-order
 fi
 cd /root
-[ -x /etc/autorun ] && /etc/autorun
 echo "guest ready: Linux $(uname -r)"
+[ -x /etc/autorun ] && /etc/autorun
 # The shell is not process 1, so leaving it starts another instead of a panic; as the leader of its
 # session it gets the console's terminal as its own when it opens it, and with that job control.
 console=$(sed 's/.* //' /sys/class/tty/console/active)

@@ -20,6 +20,11 @@ const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
 /// vendor 1af4), then keeps a shell with job control on the console.
 const INIT: &str = include_str!("init.sh");
 
+/// What of this repository goes into every RAM disk.
+pub(super) fn recipe_text() -> String {
+    format!("{}\n{INIT}", MODULES.join(" "))
+}
+
 /// `/dev/console`, which the kernel opens for process 1 before anything is mounted.
 const CONSOLE: Node = Node::CharDevice { major: 5, minor: 1 };
 

@@ -10,7 +10,7 @@ mod debian;
 mod initramfs;
 mod modules;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +25,8 @@ pub const DEFAULT: &str = "linux-cloud";
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
 const DISK: &str = "disk.qcow2";
+/// What it was made from.
+const RECIPE: &str = "recipe.txt";
 
 /// What the command line may say about how guests are made.
 #[derive(Debug, Default, Clone)]
@@ -73,42 +75,88 @@ pub fn guests_dir() -> PathBuf {
         .map_or_else(|| host::workspace().join(".atoll/guests"), PathBuf::from)
 }
 
-/// The guest `name` if it was made already.
-pub fn existing(name: &str) -> Option<Guest> {
+/// How a guest is made.
+struct Recipe {
+    build: fn(&Path, &Options) -> Result<()>,
+    /// All of this repository that goes into it; a guest made from other text is made anew.
+    text: String,
+}
+
+fn recipe(name: &str) -> Result<Recipe> {
+    let shell = || initramfs::recipe_text();
+    Ok(match name {
+        "linux-cloud" => Recipe {
+            build: |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "bookworm", options),
+            text: shell(),
+        },
+        "linux-generic" => Recipe {
+            build: |dir, options| linux_shell(dir, "linux-image-amd64", "bookworm", options),
+            text: shell(),
+        },
+        "linux-cloud-trixie" => Recipe {
+            build: |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "trixie", options),
+            text: shell(),
+        },
+        "alpine" => Recipe {
+            build: alpine,
+            text: shell(),
+        },
+        "debian" => Recipe {
+            build: debian::disk,
+            text: debian::recipe_text(),
+        },
+        "bench" => Recipe {
+            build: bench,
+            text: shell() + &bench_sources_text()?,
+        },
+        other => bail!("there is no guest {other:?}; `cargo xtask help` lists them"),
+    })
+}
+
+/// The guest `name`, if it was made already and from this recipe.
+fn existing(name: &str, recipe: &Recipe) -> Option<Guest> {
     let dir = guests_dir().join(name);
-    dir.is_dir().then_some(Guest { dir })
+    let text = fs::read_to_string(dir.join(RECIPE)).ok()?;
+    (text == recipe.text).then_some(Guest { dir })
 }
 
 /// Makes the guest `name` unless it is there already.
 pub fn prepare(name: &str, options: &Options) -> Result<Guest> {
-    let build: fn(&Path, &Options) -> Result<()> = match name {
-        "linux-cloud" => {
-            |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "bookworm", options)
-        }
-        "linux-generic" => {
-            |dir, options| linux_shell(dir, "linux-image-amd64", "bookworm", options)
-        }
-        "linux-cloud-trixie" => {
-            |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "trixie", options)
-        }
-        "alpine" => alpine,
-        "debian" => debian::disk,
-        other => bail!("there is no guest {other:?}; `cargo xtask help` lists them"),
-    };
-    if let (Some(guest), false) = (existing(name), options.force) {
+    let recipe = recipe(name)?;
+    if let (Some(guest), false) = (existing(name, &recipe), options.force) {
         return Ok(guest);
     }
-    let place = guests_dir().join(name);
+    // One process makes guests at a time; who waited may find its guest made.
+    fs::create_dir_all(guests_dir())
+        .with_context(|| format!("cannot make {}", guests_dir().display()))?;
+    let lock = File::create(guests_dir().join("lock"))?;
+    lock.lock().context("cannot lock the directory of guests")?;
+    if let (Some(guest), false) = (existing(name, &recipe), options.force) {
+        return Ok(guest);
+    }
     let making = guests_dir().join(format!("{name}.making"));
     recreate(&making)?;
     eprintln!("making the guest {name} (once)");
-    build(&making, options).with_context(|| format!("cannot make the guest {name}"))?;
+    (recipe.build)(&making, options).with_context(|| format!("cannot make the guest {name}"))?;
+    fs::write(making.join(RECIPE), recipe.text)?;
+    Ok(Guest {
+        dir: replace(name, &making)?,
+    })
+}
+
+/// Moves a finished directory to its place, and removes what was there.
+fn replace(name: &str, making: &Path) -> Result<PathBuf> {
+    let place = guests_dir().join(name);
+    let old = guests_dir().join(format!("{name}.old"));
     if place.exists() {
-        fs::remove_dir_all(&place)?;
+        fs::rename(&place, &old)?;
     }
-    fs::rename(&making, &place)
+    fs::rename(making, &place)
         .with_context(|| format!("cannot move {} into place", place.display()))?;
-    Ok(Guest { dir: place })
+    if old.exists() {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(place)
 }
 
 /// A stock kernel with the busybox shell.
@@ -120,6 +168,67 @@ fn linux_shell(dir: &Path, kernel_package: &str, suite: &str, options: &Options)
     initramfs::write_gzip(&tree, &dir.join(INITRD))?;
     fs::remove_dir_all(dir.join("tmp"))?;
     Ok(())
+}
+
+/// The cloud kernel with the programs of `bench/guest`, which run by themselves.
+fn bench(dir: &Path, options: &Options) -> Result<()> {
+    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", options)?;
+    let busybox = busybox(dir, options)?;
+    let mut tree = initramfs::shell(&busybox, &kernel_tree)?;
+    let sources = host::workspace().join("bench/guest");
+    tree.file("etc/autorun", 0o755, fs::read(sources.join("autorun"))?);
+    tree.file(
+        "bin/kernels",
+        0o755,
+        fs::read(compile(&sources, &dir.join("tmp/kernels"))?)?,
+    );
+    initramfs::write_gzip(&tree, &dir.join(INITRD))?;
+    fs::remove_dir_all(dir.join("tmp"))?;
+    Ok(())
+}
+
+/// The text of all files that go into the bench guest.
+fn bench_sources_text() -> Result<String> {
+    let dir = host::workspace().join("bench/guest");
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|file| {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        })
+        .collect()
+}
+
+/// Compiles all C files of a directory into one static program for any x86-64. Loops are left scalar:
+/// what vectors cost is a kernel of its own.
+fn compile(sources: &Path, program: &Path) -> Result<PathBuf> {
+    host::need(&[("gcc", "gcc libc6-dev")])?;
+    progress("compiling the guest programs");
+    let mut files: Vec<PathBuf> = fs::read_dir(sources)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "c"));
+    files.sort();
+    let flags = [
+        "-O2",
+        "-static",
+        "-march=x86-64",
+        "-fno-tree-vectorize",
+        "-Wall",
+        "-Wextra",
+        "-Wno-parentheses",
+    ];
+    host::run(
+        host::command("gcc")
+            .args(flags)
+            .arg("-o")
+            .arg(program)
+            .args(files),
+    )?;
+    Ok(program.to_owned())
 }
 
 /// The cloud kernel with Alpine's user space.
