@@ -28,7 +28,7 @@ pub mod wire;
 pub use access::{Access, Kind};
 pub use effect::{Effect, Effects, PowerEvent, Span};
 pub use manifest::{
-    Attach, Bar, BarKind, Capability, Manifest, Msix, PciFunction, Ports, Space, Window,
+    Attach, Bar, BarKind, Capability, ConfigByte, Manifest, Msix, PciFunction, Ports, Space, Window,
 };
 pub use model::{Cx, Dma, Input, Model, NoDma, Reply, Status};
 pub use request::{BlockRequest, Request};

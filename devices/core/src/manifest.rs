@@ -66,6 +66,16 @@ pub struct PciFunction {
     pub msix: Option<Msix>,
     /// Whether it has an INTx pin (INTA).
     pub intx: bool,
+    /// Registers of the device's own in configuration space.
+    pub registers: Vec<ConfigByte>,
+}
+
+/// A byte of configuration space beyond the standard header, with the bits that the guest may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigByte {
+    pub offset: u8,
+    pub value: u8,
+    pub writable: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,8 @@
+//! PCI: the configuration space of every function, and the bridges of the chipset.
+
+mod bridges;
+mod config;
+mod msix;
+
+pub use bridges::{acpi_pm, host_bridge, isa_bridge};
+pub use config::{BarRange, ConfigRead, ConfigSpace, Event};
