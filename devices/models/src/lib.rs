@@ -13,3 +13,5 @@
 
 pub mod irq;
 pub mod pci;
+mod pin;
+pub mod uart;
