@@ -1,0 +1,341 @@
+//! [`Mmu`]: the current sets, the fill, and the code marks.
+
+use crate::access::MemStop;
+use crate::paging::{PagingRegs, Want, walk};
+use crate::ram::Ram;
+use crate::tlb::{CODE_ENTRIES, DATA_ENTRIES, INVALID, Tlb, TlbEntry, slow};
+use crate::undo::Undo;
+use crate::{OFFSET, PAGE};
+
+/// How many PCIDs have sets of their own at a time.
+pub(crate) const SLOTS: usize = 8;
+const DATA_KINDS: usize = 3;
+const CODE_KINDS: usize = 2;
+
+/// As whom memory is accessed. Each has a TLB set of its own, since the tags hold the permission itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum Privilege {
+    /// CPL 3.
+    User = 0,
+    /// CPL 0 to 2, user pages included.
+    #[default]
+    Supervisor = 1,
+    /// CPL 0 to 2, user pages out of bounds (CR4.SMAP in force).
+    Smap = 2,
+}
+
+/// What emitted code wants of [`Mmu::host_for`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Intent {
+    Read = 0,
+    Write = 1,
+}
+
+/// The PCID that a slot of sets belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) pcid: u16,
+    pub(crate) valid: bool,
+    /// The value of the counter of CR3 loads when it was last chosen.
+    pub(crate) used: u64,
+}
+
+/// Where one page of an access lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) pa: u64,
+    /// Host address of the byte, or 0 for what is not RAM (for a store: ROM too).
+    pub(crate) host: usize,
+}
+
+/// Memory management of one vCPU. `repr(C)`: emitted code reads the two pointers at its head.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Mmu {
+    /// The current data set: [`DATA_ENTRIES`] entries.
+    pub data: *mut TlbEntry,
+    /// The current code set: [`CODE_ENTRIES`] entries.
+    pub code: *mut TlbEntry,
+    pub(crate) kind: Privilege,
+    pub(crate) slot: usize,
+    pub(crate) regs: PagingRegs,
+    pub(crate) slots: [Slot; SLOTS],
+    /// Counts CR3 loads, for the choice of the slot to reuse.
+    pub(crate) loads: u64,
+    pub(crate) data_tlb: Tlb<DATA_ENTRIES>,
+    pub(crate) code_tlb: Tlb<CODE_ENTRIES>,
+    pub(crate) ram: Ram,
+    /// One bit per page of RAM that a write tag without the code bit may name, so that marking a page seldom searches.
+    writable: Box<[u64]>,
+    pub(crate) logging: bool,
+    pub(crate) undo: Undo,
+}
+
+// SAFETY: the two pointers lead into allocations that the value owns; nothing else does.
+unsafe impl Send for Mmu {}
+
+impl Mmu {
+    /// An MMU with paging off and an empty TLB.
+    pub fn new(ram: Ram) -> Mmu {
+        let words = ram.pages().div_ceil(64);
+        let mut mmu = Mmu {
+            data: std::ptr::null_mut(),
+            code: std::ptr::null_mut(),
+            kind: Privilege::Supervisor,
+            slot: 0,
+            regs: PagingRegs::default(),
+            slots: [Slot::default(); SLOTS],
+            loads: 0,
+            data_tlb: Tlb::new(SLOTS * DATA_KINDS),
+            code_tlb: Tlb::new(SLOTS * CODE_KINDS),
+            ram,
+            writable: vec![0; words].into(),
+            logging: false,
+            undo: Undo::default(),
+        };
+        mmu.slots[0].valid = true;
+        mmu.choose_sets();
+        mmu
+    }
+
+    /// The RAM; clone it for DMA.
+    #[inline(always)]
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// As whom explicit accesses are made now.
+    pub fn privilege(&self) -> Privilege {
+        self.kind
+    }
+
+    /// As whom implicit accesses (descriptor tables, TSS, interrupt frames) are made: a supervisor, under SMAP whatever
+    /// EFLAGS.AC says (SDM vol. 3A, 4.6.1).
+    pub fn implicit(&self) -> Privilege {
+        if self.regs.smap() {
+            Privilege::Smap
+        } else {
+            Privilege::Supervisor
+        }
+    }
+
+    pub(crate) fn data_set(slot: usize, kind: Privilege) -> usize {
+        slot * DATA_KINDS + kind as usize
+    }
+
+    pub(crate) fn code_set(slot: usize, user: bool) -> usize {
+        slot * CODE_KINDS + usize::from(user)
+    }
+
+    /// Points at the sets that belong to the current PCID and privilege.
+    pub(crate) fn choose_sets(&mut self) {
+        self.data = self.data_tlb.base(Mmu::data_set(self.slot, self.kind));
+        let user = self.kind == Privilege::User;
+        self.code = self.code_tlb.base(Mmu::code_set(self.slot, user));
+    }
+
+    /// The address where the page after that of `va` begins.
+    pub(crate) fn next_page(&self, va: u64) -> u64 {
+        let next = (va | OFFSET).wrapping_add(1);
+        if self.regs.long {
+            next
+        } else {
+            next & 0xffff_ffff
+        }
+    }
+
+    /// Translates one page of a data access: the one place that fills and evicts data entries. A hit changes nothing.
+    pub(crate) fn translate(
+        &mut self,
+        kind: Privilege,
+        va: u64,
+        write: bool,
+    ) -> Result<Found, MemStop> {
+        let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
+        let e = self.data_tlb.get(slot);
+        let tag = if write { e.write } else { e.read };
+        if tag & !slow::ALL != va & !OFFSET {
+            self.fill_data(slot, kind, va, write)?;
+        }
+        let e = self.data_tlb.get(slot);
+        let tag = if write { e.write } else { e.read };
+        Ok(Found {
+            pa: e.physical() | (va & OFFSET),
+            host: if tag & slow::DEVICE != 0 {
+                0
+            } else {
+                e.host.wrapping_add(va) as usize
+            },
+        })
+    }
+
+    fn fill_data(
+        &mut self,
+        slot: usize,
+        kind: Privilege,
+        va: u64,
+        write: bool,
+    ) -> Result<(), MemStop> {
+        let want = Want {
+            write,
+            fetch: false,
+            user: kind == Privilege::User,
+            smap: kind == Privilege::Smap,
+        };
+        let (page, attr, writable) = self.walk_and_commit(va, want)?;
+        let tag = va & !OFFSET;
+        let mut e = TlbEntry {
+            read: tag,
+            write: if writable { tag } else { INVALID },
+            host: 0,
+            page: page | attr,
+        };
+        match self.ram.page(page) {
+            None => {
+                e.read |= slow::DEVICE;
+                e.write |= slow::DEVICE;
+            }
+            Some(host) => {
+                e.host = (host.host as u64).wrapping_sub(tag);
+                if host.rom {
+                    e.write |= slow::DEVICE;
+                } else if self.ram.page_marks(host.index) != 0 {
+                    e.write |= slow::CODE;
+                } else if writable {
+                    self.writable[host.index / 64] |= 1 << (host.index % 64);
+                }
+            }
+        }
+        if self.logging {
+            e.write |= slow::LOG;
+        }
+        let old = self.data_tlb.put(slot, e);
+        if self.logging {
+            self.undo.tlb(false, slot, old);
+        }
+        Ok(())
+    }
+
+    /// Walks, and sets accessed and dirty bits: (page, attributes, writable without another walk).
+    fn walk_and_commit(&mut self, va: u64, want: Want) -> Result<(u64, u64, bool), MemStop> {
+        if self.regs.four_level() && ((va << 16) as i64 >> 16) as u64 != va {
+            return Err(MemStop::NonCanonical);
+        }
+        let w = walk(&self.ram, &self.regs, va, want)
+            .map_err(|code| MemStop::PageFault { va, code })?;
+        for u in w.used.iter().filter(|u| u.old != u.new) {
+            self.store_physical(u.address, &u.new.to_le_bytes()[..u.bytes as usize]);
+        }
+        Ok((w.page, w.attr, w.write))
+    }
+
+    /// Stores to RAM by physical address, logged and checked against code. False where it is not writable RAM.
+    pub(crate) fn store_physical(&mut self, pa: u64, bytes: &[u8]) -> bool {
+        if self.ram.page(pa).is_none_or(|p| p.rom) {
+            return false;
+        }
+        if self.logging {
+            self.undo.store(&self.ram, pa, bytes.len());
+        }
+        self.ram.write(pa, bytes)
+    }
+
+    /// Translates an instruction fetch and gives the physical address: the one place that fills and evicts code entries.
+    ///
+    /// # Errors
+    /// As a data read; what is not RAM gives [`MemStop::Device`].
+    #[inline(always)]
+    pub fn fetch(&mut self, va: u64) -> Result<u64, MemStop> {
+        // SAFETY: `code` points at CODE_ENTRIES entries (`choose_sets`).
+        let e = unsafe { &*self.code.add((va / PAGE) as usize & (CODE_ENTRIES - 1)) };
+        if va & !OFFSET == e.read {
+            return Ok(e.physical() | (va & OFFSET));
+        }
+        self.fetch_slow(va)
+    }
+
+    #[cold]
+    fn fetch_slow(&mut self, va: u64) -> Result<u64, MemStop> {
+        let user = self.kind == Privilege::User;
+        let slot = Tlb::<CODE_ENTRIES>::slot(Mmu::code_set(self.slot, user), va);
+        let tag = va & !OFFSET;
+        if self.code_tlb.get(slot).read & !slow::ALL != tag {
+            let want = Want {
+                write: false,
+                fetch: true,
+                user,
+                smap: false,
+            };
+            let (page, attr, _) = self.walk_and_commit(va, want)?;
+            let host = self.ram.page(page);
+            let e = TlbEntry {
+                read: tag | if host.is_none() { slow::DEVICE } else { 0 },
+                write: INVALID,
+                host: host.map_or(0, |h| (h.host as u64).wrapping_sub(tag)),
+                page: page | attr,
+            };
+            let old = self.code_tlb.put(slot, e);
+            if self.logging {
+                self.undo.tlb(true, slot, old);
+            }
+        }
+        let e = self.code_tlb.get(slot);
+        let pa = e.physical() | (va & OFFSET);
+        if e.read & slow::DEVICE != 0 {
+            return Err(MemStop::Device { pa });
+        }
+        Ok(pa)
+    }
+
+    /// Where `va` would be fetched from, if the code TLB knows: fills nothing.
+    pub fn peek_fetch(&self, va: u64) -> Option<u64> {
+        let user = self.kind == Privilege::User;
+        let slot = Tlb::<CODE_ENTRIES>::slot(Mmu::code_set(self.slot, user), va);
+        let e = self.code_tlb.get(slot);
+        (e.read == va & !OFFSET).then(|| e.physical() | (va & OFFSET))
+    }
+
+    /// Marks the lines of `len` bytes at `pa` as code: stores to them are reported through [`Ram::code_written`].
+    pub fn mark_code(&mut self, pa: u64, len: u64) {
+        let mut at = pa;
+        while at < pa + len {
+            let n = (PAGE - (at & OFFSET)).min(pa + len - at);
+            self.mark_page(at, n);
+            at += n;
+        }
+    }
+
+    fn mark_page(&mut self, pa: u64, len: u64) {
+        let Some(page) = self.ram.page(pa) else {
+            return;
+        };
+        self.ram.set_marks(pa, len);
+        let (word, bit) = (page.index / 64, 1 << (page.index % 64));
+        if self.writable[word] & bit == 0 {
+            return;
+        }
+        self.writable[word] &= !bit;
+        self.data_tlb.for_each(|e| {
+            if e.physical() == pa & !OFFSET && e.write & INVALID == 0 {
+                e.write |= slow::CODE;
+            }
+        });
+    }
+
+    /// After a slow store: a page whose last mark is gone need not be slow any more.
+    pub(crate) fn forget_mark(&mut self, kind: Privilege, va: u64) {
+        let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
+        let e = *self.data_tlb.get(slot);
+        if e.write & slow::CODE == 0 {
+            return;
+        }
+        if let Some(page) = self.ram.page(e.physical())
+            && self.ram.page_marks(page.index) == 0
+        {
+            self.writable[page.index / 64] |= 1 << (page.index % 64);
+            self.data_tlb.get_mut(slot).write &= !slow::CODE;
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Guest-physical RAM: regions of host memory, and one code mark per 64-byte line.
+//!
+//! [`Ram`] is a handle: the vCPU's MMU and the board's DMA hold clones of it. All clones are used by the thread that runs
+//! the vCPU; the atomics and the lock only make that provable, they are never contended.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use crate::{OFFSET, PAGE};
+
+/// A store that touched lines with code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeWrite {
+    pub address: u64,
+    pub len: u64,
+}
+
+/// A contiguous piece of guest-physical memory.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    base: u64,
+    len: u64,
+    host: usize,
+    rom: bool,
+    /// Index of the region's first page in the array of marks.
+    first_page: usize,
+}
+
+/// Host memory that the RAM owns itself.
+#[derive(Debug)]
+struct Owned {
+    host: usize,
+    layout: Layout,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: `host` came from `alloc_zeroed` with this layout in `RamBuilder::anonymous`, and is freed once, here.
+        unsafe { dealloc(self.host as *mut u8, self.layout) }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    regions: Vec<Region>,
+    /// Per page, one bit per 64-byte line that holds decoded or translated code.
+    marks: Box<[AtomicU64]>,
+    hit: AtomicBool,
+    writes: Mutex<Vec<CodeWrite>>,
+    _owned: Vec<Owned>,
+}
+
+/// Where a guest-physical page lies on the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostPage {
+    pub(crate) host: usize,
+    pub(crate) rom: bool,
+    /// Index for the map of marks.
+    pub(crate) index: usize,
+}
+
+/// Guest-physical RAM.
+#[derive(Clone, Debug)]
+pub struct Ram(Arc<Shared>);
+
+/// Collects the regions of a [`Ram`].
+#[derive(Debug, Default)]
+pub struct RamBuilder {
+    regions: Vec<Region>,
+    owned: Vec<Owned>,
+    pages: usize,
+}
+
+impl RamBuilder {
+    /// A machine without memory.
+    pub fn new() -> RamBuilder {
+        RamBuilder::default()
+    }
+
+    /// Adds `len` bytes of host memory at `host` as guest-physical `base`; stores to a `rom` region go to the bus.
+    ///
+    /// # Safety
+    /// `host` must be valid for reads and writes of `len` bytes for as long as any clone of the [`Ram`] lives, and nobody
+    /// in this process may hold Rust references into it. Other processes may read it.
+    ///
+    /// # Panics
+    /// If base or length is not a multiple of the page size, or the region overlaps another.
+    pub unsafe fn map(&mut self, base: u64, host: *mut u8, len: u64, rom: bool) -> &mut Self {
+        assert!(
+            (base | len) & OFFSET == 0,
+            "regions are made of whole pages"
+        );
+        let end = base.checked_add(len).expect("region wraps");
+        let apart = |r: &Region| end <= r.base || r.base + r.len <= base;
+        assert!(self.regions.iter().all(apart), "regions overlap");
+        self.regions.push(Region {
+            base,
+            len,
+            host: host as usize,
+            rom,
+            first_page: self.pages,
+        });
+        self.pages += (len / PAGE) as usize;
+        self
+    }
+
+    /// Adds `len` zeroed bytes that the RAM owns.
+    pub fn anonymous(&mut self, base: u64, len: u64, rom: bool) -> &mut Self {
+        let layout =
+            Layout::from_size_align(len as usize, PAGE as usize).expect("region too large");
+        assert!(len != 0, "an empty region");
+        // SAFETY: the layout is not empty.
+        let host = unsafe { alloc_zeroed(layout) };
+        if host.is_null() {
+            handle_alloc_error(layout);
+        }
+        self.owned.push(Owned {
+            host: host as usize,
+            layout,
+        });
+        // SAFETY: `Owned` keeps the allocation until the last clone is gone, and nobody else knows its address.
+        unsafe { self.map(base, host, len, rom) }
+    }
+
+    /// The finished RAM.
+    pub fn build(&mut self) -> Ram {
+        let marks = (0..self.pages).map(|_| AtomicU64::new(0)).collect();
+        Ram(Arc::new(Shared {
+            regions: std::mem::take(&mut self.regions),
+            marks,
+            hit: AtomicBool::new(false),
+            writes: Mutex::new(Vec::new()),
+            _owned: std::mem::take(&mut self.owned),
+        }))
+    }
+}
+
+impl Ram {
+    /// `len` bytes of zeroed RAM at address 0.
+    pub fn anonymous(len: u64) -> Ram {
+        RamBuilder::new().anonymous(0, len, false).build()
+    }
+
+    fn region(&self, pa: u64) -> Option<&Region> {
+        self.0
+            .regions
+            .iter()
+            .find(|r| pa.wrapping_sub(r.base) < r.len)
+    }
+
+    /// The page that holds `pa`, if it is RAM.
+    pub(crate) fn page(&self, pa: u64) -> Option<HostPage> {
+        self.region(pa).map(|r| {
+            let offset = (pa - r.base) & !OFFSET;
+            HostPage {
+                host: r.host + offset as usize,
+                rom: r.rom,
+                index: r.first_page + (offset / PAGE) as usize,
+            }
+        })
+    }
+
+    /// How many pages the RAM has.
+    pub(crate) fn pages(&self) -> usize {
+        self.0.marks.len()
+    }
+
+    /// The regions as (base, length, ROM), in the order in which they were added.
+    pub fn regions(&self) -> impl Iterator<Item = (u64, u64, bool)> + '_ {
+        self.0.regions.iter().map(|r| (r.base, r.len, r.rom))
+    }
+
+    /// Whether all of `len` bytes at `pa` are RAM.
+    pub fn contains(&self, pa: u64, len: u64) -> bool {
+        self.host(pa, len).is_some()
+    }
+
+    /// The host address of `len` bytes that lie in one region.
+    fn host(&self, pa: u64, len: u64) -> Option<usize> {
+        let r = self.region(pa)?;
+        let offset = pa - r.base;
+        (len <= r.len - offset).then_some(r.host + offset as usize)
+    }
+
+    /// Copies RAM out. False, with nothing copied, if not all of it is RAM.
+    pub fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
+        let Some(host) = self.host(pa, bytes.len() as u64) else {
+            return false;
+        };
+        // SAFETY: `host` is valid for `bytes.len()` bytes (RamBuilder::map), and no Rust reference overlaps guest memory.
+        unsafe {
+            std::ptr::copy_nonoverlapping(host as *const u8, bytes.as_mut_ptr(), bytes.len())
+        };
+        true
+    }
+
+    /// Copies into RAM, ROM included, and reports code that it overwrites: DMA and the loader. False, with nothing written, if not
+    /// all of it is RAM.
+    pub fn write(&self, pa: u64, bytes: &[u8]) -> bool {
+        let Some(host) = self.host(pa, bytes.len() as u64) else {
+            return false;
+        };
+        // SAFETY: as in `read`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), host as *mut u8, bytes.len()) };
+        self.note_write(pa, bytes.len() as u64);
+        true
+    }
+
+    /// A little-endian value of 1, 2, 4 or 8 bytes.
+    pub fn read_uint(&self, pa: u64, bytes: u32) -> Option<u64> {
+        let mut buffer = [0; 8];
+        self.read(pa, &mut buffer[..bytes as usize])
+            .then(|| u64::from_le_bytes(buffer))
+    }
+
+    /// Writes a little-endian value of 1, 2, 4 or 8 bytes.
+    pub fn write_uint(&self, pa: u64, bytes: u32, value: u64) -> bool {
+        self.write(pa, &value.to_le_bytes()[..bytes as usize])
+    }
+
+    // --- code marks ---
+
+    /// The lines of a page that `len` bytes at `pa` touch, as bits; the bytes lie in one page.
+    fn lines(pa: u64, len: u64) -> u64 {
+        let first = (pa & OFFSET) >> 6;
+        let last = ((pa & OFFSET) + len.max(1) - 1).min(OFFSET) >> 6;
+        (u64::MAX >> (63 - (last - first))) << first
+    }
+
+    /// Calls `f` with the map index and the lines of each page that the bytes touch.
+    fn each_page(&self, pa: u64, len: u64, mut f: impl FnMut(&AtomicU64, u64)) {
+        let end = pa + len;
+        let mut at = pa;
+        while at < end {
+            let n = (PAGE - (at & OFFSET)).min(end - at);
+            if let Some(page) = self.page(at) {
+                f(&self.0.marks[page.index], Ram::lines(at, n));
+            }
+            at += n;
+        }
+    }
+
+    /// Marks the lines of `len` bytes as code. Only [`crate::Mmu::mark_code`] calls it, which also tells the TLB.
+    pub(crate) fn set_marks(&self, pa: u64, len: u64) {
+        self.each_page(pa, len, |m, lines| {
+            m.store(m.load(Relaxed) | lines, Relaxed);
+        });
+    }
+
+    /// Removes the marks of all lines that the bytes touch.
+    pub fn unmark_code(&self, pa: u64, len: u64) {
+        self.each_page(pa, len, |m, lines| {
+            m.store(m.load(Relaxed) & !lines, Relaxed);
+        });
+    }
+
+    /// The marked lines of the page with this map index.
+    pub(crate) fn page_marks(&self, index: usize) -> u64 {
+        self.0.marks[index].load(Relaxed)
+    }
+
+    /// Whether any of the bytes lies in a marked line.
+    pub fn has_code(&self, pa: u64, len: u64) -> bool {
+        let mut any = false;
+        self.each_page(pa, len, |m, lines| any |= m.load(Relaxed) & lines != 0);
+        any
+    }
+
+    /// Reports the write if it touched marked lines.
+    pub(crate) fn note_write(&self, pa: u64, len: u64) {
+        if self.has_code(pa, len) {
+            self.0.hit.store(true, Relaxed);
+            let mut writes = self
+                .0
+                .writes
+                .lock()
+                .expect("no panic happens under this lock");
+            writes.push(CodeWrite { address: pa, len });
+        }
+    }
+
+    /// Whether a store touched marked lines since [`Ram::take_code_writes`].
+    #[inline(always)]
+    pub fn code_written(&self) -> bool {
+        self.0.hit.load(Relaxed)
+    }
+
+    /// Takes the list of stores that touched marked lines.
+    pub fn take_code_writes(&self) -> Vec<CodeWrite> {
+        self.0.hit.store(false, Relaxed);
+        std::mem::take(
+            &mut *self
+                .0
+                .writes
+                .lock()
+                .expect("no panic happens under this lock"),
+        )
+    }
+}
