@@ -19,16 +19,31 @@ use imago::{DynStorage, Storage, file::File};
 pub struct Meter {
     pub writes: AtomicU64,
     pub syncs: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
+    error: fn() -> io::Error,
 }
 
 impl Meter {
     /// Lets `limit` writes through and fails every later call.
     pub fn stopping_after(limit: u64) -> Arc<Meter> {
+        Meter::new(limit, || io::Error::other("killed"))
+    }
+
+    /// A file system that is full after `limit` writes, until [`Meter::make_room`].
+    pub fn full_after(limit: u64) -> Arc<Meter> {
+        Meter::new(limit, || io::ErrorKind::StorageFull.into())
+    }
+
+    pub fn make_room(&self) {
+        self.limit.store(u64::MAX, Relaxed);
+    }
+
+    fn new(limit: u64, error: fn() -> io::Error) -> Arc<Meter> {
         Arc::new(Meter {
             writes: 0.into(),
             syncs: 0.into(),
-            limit,
+            limit: limit.into(),
+            error,
         })
     }
 
@@ -51,11 +66,10 @@ impl Meter {
     }
 
     fn alive(&self) -> io::Result<()> {
-        if self.writes.load(Relaxed) >= self.limit {
-            Err(io::Error::other("killed"))
-        } else {
-            Ok(())
+        if self.writes.load(Relaxed) >= self.limit.load(Relaxed) {
+            return Err((self.error)());
         }
+        Ok(())
     }
 }
 
