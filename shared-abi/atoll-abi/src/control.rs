@@ -1,7 +1,7 @@
 //! The control messages: what travels over the session socket between the broker and a peer.
 //!
-//! postcard of one [`Control`], after a little-endian u32 with its length; file descriptors ride along with the first
-//! byte. The order of variants and fields is the format. A session begins with `Hello` from the peer and `Welcome` or
+//! A frame is a little-endian u32 length, a u32 count of file descriptors, and postcard of one [`Control`]; the
+//! descriptors ride along with the first byte. The order of variants and fields is the format. A session begins with `Hello` from the peer and `Welcome` or
 //! `Refused` from the broker; nothing else is understood before.
 
 use crate::config::Config;
