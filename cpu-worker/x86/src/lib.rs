@@ -15,6 +15,7 @@ pub mod eval;
 pub mod exception;
 pub mod features;
 pub mod flags;
+pub mod interp;
 pub mod op;
 pub mod semantics;
 pub mod state;

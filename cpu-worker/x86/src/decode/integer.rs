@@ -2,9 +2,7 @@
 
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
-use super::{
-    Ctx, code_width, general, operand_width, set_dst, set_src, template, width_of_bytes,
-};
+use super::{Ctx, code_width, general, operand_width, set_dst, set_src, template, width_of_bytes};
 use crate::features::Features;
 use crate::interp::handler;
 use crate::op::{Arg, Kind, Op, OpFlags, RSP, Seg, Width};
@@ -476,4 +474,3 @@ fn implied(i: &Instruction, c: &Ctx) -> Option<Op> {
     op.kind = kind;
     Some(op)
 }
-

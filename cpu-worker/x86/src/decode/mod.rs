@@ -13,9 +13,7 @@ mod string;
 mod system;
 mod x87;
 
-use iced_x86::{
-    Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, OpKind, Register,
-};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, OpKind, Register};
 
 use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop};
@@ -308,4 +306,3 @@ pub(crate) fn set_dst(i: &Instruction, n: u32, op: &mut Op) {
 pub(crate) fn set_src(i: &Instruction, n: u32, op: &mut Op) {
     (op.src_arg, op.src) = operand(i, n, op);
 }
-

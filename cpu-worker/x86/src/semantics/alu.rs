@@ -53,13 +53,7 @@ fn combine<E: Eval>(e: &mut E, kind: Kind, w: Width, a: E::V, b: E::V) -> E::V {
 
 /// INC DEC NEG NOT.
 #[inline(always)]
-pub fn unary<E: Eval>(
-    e: &mut E,
-    op: &Op,
-    kind: Kind,
-    w: Width,
-    dst: Arg,
-) -> Result<(), E::Stop> {
+pub fn unary<E: Eval>(e: &mut E, op: &Op, kind: Kind, w: Width, dst: Arg) -> Result<(), E::Stop> {
     update(e, op, w, dst, |e, a| match kind {
         Kind::Inc => count(e, w, a, true),
         Kind::Dec => count(e, w, a, false),
@@ -77,7 +71,11 @@ pub fn unary<E: Eval>(
 #[inline(always)]
 fn count<E: Eval>(e: &mut E, w: Width, a: E::V, up: bool) -> E::V {
     let one = e.imm(w, 1);
-    let r = if up { e.add(w, a, one) } else { e.sub(w, a, one) };
+    let r = if up {
+        e.add(w, a, one)
+    } else {
+        e.sub(w, a, one)
+    };
     let (overflowed, nibble) = if up {
         (w.sign(), 0)
     } else {

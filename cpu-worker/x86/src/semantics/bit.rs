@@ -50,11 +50,7 @@ pub fn test<E: Eval>(
 #[inline(always)]
 fn displace<E: Eval>(e: &mut E, op: &Op, w: Width, at: E::V, number: E::V) -> E::V {
     let q = Width::Q;
-    let wide = if w == q {
-        number
-    } else {
-        e.sext(w, q, number)
-    };
+    let wide = if w == q { number } else { e.sext(w, q, number) };
     let bits = e.imm(Width::B, w.bits().trailing_zeros() as u64);
     let bytes = e.imm(Width::B, w.bytes().trailing_zeros() as u64);
     let words = e.sar(q, wide, bits);
@@ -97,13 +93,7 @@ fn flip<E: Eval>(e: &mut E, kind: Kind, w: Width, a: E::V, position: E::V) -> E:
 
 /// BSF BSR TZCNT LZCNT POPCNT.
 #[inline(always)]
-pub fn scan<E: Eval>(
-    e: &mut E,
-    op: &Op,
-    kind: Kind,
-    w: Width,
-    src: Arg,
-) -> Result<(), E::Stop> {
+pub fn scan<E: Eval>(e: &mut E, op: &Op, kind: Kind, w: Width, src: Arg) -> Result<(), E::Stop> {
     let a = source(e, op, w, src)?;
     let zero = e.imm(w, 0);
     let none = e.eq(w, a, zero);

@@ -45,13 +45,7 @@ pub fn widening<E: Eval>(
 
 /// Two- and three-operand IMUL.
 #[inline(always)]
-pub fn imul<E: Eval>(
-    e: &mut E,
-    op: &Op,
-    kind: Kind,
-    w: Width,
-    src: Arg,
-) -> Result<(), E::Stop> {
+pub fn imul<E: Eval>(e: &mut E, op: &Op, kind: Kind, w: Width, src: Arg) -> Result<(), E::Stop> {
     let b = source(e, op, w, src)?;
     let a = if kind == Kind::Imul3 {
         e.imm(w, op.imm)
@@ -67,13 +61,7 @@ pub fn imul<E: Eval>(
 
 /// DIV and IDIV; the flags (undefined) stay.
 #[inline(always)]
-pub fn divide<E: Eval>(
-    e: &mut E,
-    op: &Op,
-    kind: Kind,
-    w: Width,
-    src: Arg,
-) -> Result<(), E::Stop> {
+pub fn divide<E: Eval>(e: &mut E, op: &Op, kind: Kind, w: Width, src: Arg) -> Result<(), E::Stop> {
     let d = source(e, op, w, src)?;
     let upper = if w == Width::B { AH } else { RDX };
     let lo = e.reg(w, RAX);

@@ -311,13 +311,7 @@ fn rotate_narrow<E: Eval>(
 }
 
 #[inline(always)]
-fn rotate_65<E: Eval>(
-    e: &mut E,
-    left: bool,
-    a: E::V,
-    carry: E::V,
-    n: Count<E::V>,
-) -> (E::V, E::V) {
+fn rotate_65<E: Eval>(e: &mut E, left: bool, a: E::V, carry: E::V, n: Count<E::V>) -> (E::V, E::V) {
     let q = Width::Q;
     let back = minus(e, 64, n.value);
     let less = less_one(e, n.value);
@@ -377,13 +371,7 @@ pub fn double<E: Eval>(
 }
 
 #[inline(always)]
-fn double_64<E: Eval>(
-    e: &mut E,
-    left: bool,
-    a: E::V,
-    b: E::V,
-    n: Count<E::V>,
-) -> (E::V, E::V) {
+fn double_64<E: Eval>(e: &mut E, left: bool, a: E::V, b: E::V, n: Count<E::V>) -> (E::V, E::V) {
     let q = Width::Q;
     let rest = minus(e, 63, n.value);
     let one = e.imm(Width::B, 1);
@@ -403,13 +391,7 @@ fn double_64<E: Eval>(
 }
 
 #[inline(always)]
-fn double_32<E: Eval>(
-    e: &mut E,
-    left: bool,
-    a: E::V,
-    b: E::V,
-    n: Count<E::V>,
-) -> (E::V, E::V) {
+fn double_32<E: Eval>(e: &mut E, left: bool, a: E::V, b: E::V, n: Count<E::V>) -> (E::V, E::V) {
     let q = Width::Q;
     if left {
         let high = shl_by(e, a, 32);
@@ -426,13 +408,7 @@ fn double_32<E: Eval>(
 }
 
 #[inline(always)]
-fn double_16<E: Eval>(
-    e: &mut E,
-    left: bool,
-    a: E::V,
-    b: E::V,
-    n: Count<E::V>,
-) -> (E::V, E::V) {
+fn double_16<E: Eval>(e: &mut E, left: bool, a: E::V, b: E::V, n: Count<E::V>) -> (E::V, E::V) {
     let q = Width::Q;
     let high = shl_by(e, a, 32);
     let middle = shl_by(e, b, 16);

@@ -17,12 +17,7 @@ pub(crate) fn offset<E: Eval>(e: &mut E, w: Width, sp: E::V) -> E::V {
 
 /// Pushes a value of width `w`.
 #[inline(always)]
-pub(crate) fn push_value<E: Eval>(
-    e: &mut E,
-    op: &Op,
-    w: Width,
-    v: E::V,
-) -> Result<(), E::Stop> {
+pub(crate) fn push_value<E: Eval>(e: &mut E, op: &Op, w: Width, v: E::V) -> Result<(), E::Stop> {
     let s = op.stack_width();
     let sp = e.reg(s, RSP);
     let bytes = e.imm(s, w.bytes() as u64);
