@@ -3,14 +3,14 @@
 mod acpi_pm;
 mod i8042;
 mod pit;
-//mod rtc;
+mod rtc;
 
 pub use acpi_pm::{
     ACPI_DISABLE, ACPI_ENABLE, AcpiPm, RESET_PORT, RESET_VALUE, S5_SLEEP_TYPE, SMI_COMMAND_PORT,
 };
 pub use i8042::I8042;
 pub use pit::Pit;
-//pub use rtc::Rtc;
+pub use rtc::Rtc;
 
 /// How many whole periods of a clock of `numerator / denominator` ticks a nanosecond have passed at `now_ns`, without
 /// overflow for any time and any ratio whose terms are below 2^32.

@@ -94,7 +94,7 @@ impl Pit {
 
     fn read_61(&mut self, now_ns: u64, now: i64) -> u8 {
         let out = u8::from(self.state.channels[2].output(now)) << 5;
-        let refresh = (now_ns / REFRESH_NS & 1) as u8;
+        let refresh = (now_ns / REFRESH_NS) as u8 & 1;
         self.state.port_61 | out | refresh << 4
     }
 
