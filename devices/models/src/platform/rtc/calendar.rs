@@ -26,7 +26,7 @@ impl Format {
         if self.binary {
             value
         } else {
-            value / 10 << 4 | value % 10
+            (value / 10 * 16) + value % 10
         }
     }
 

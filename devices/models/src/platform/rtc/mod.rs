@@ -88,11 +88,7 @@ impl Rtc {
             armed: [None; 2],
             irq8: Pin::default(),
         };
-        Rtc {
-            start_s,
-            nvram,
-            state,
-        }
+        Rtc { state }
     }
 
     fn format(&self) -> Format {
