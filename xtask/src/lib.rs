@@ -6,4 +6,3 @@
 
 pub mod guest;
 pub mod host;
-pub mod tidy;

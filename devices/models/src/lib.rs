@@ -14,5 +14,4 @@
 pub mod irq;
 pub mod pci;
 mod pin;
-pub mod platform;
 pub mod uart;

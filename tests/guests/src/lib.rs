@@ -1,2 +1,1 @@
 //! Real guests, booted.
-#![forbid(unsafe_code)]
