@@ -14,6 +14,11 @@ const ALIGN: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Allocation(u64);
 
+/// Bytes that a payload takes: whole lines, and an empty one a line too, so that no two blocks start at one place.
+pub(crate) fn span(len: u32) -> Option<u32> {
+    len.max(1).checked_next_multiple_of(ALIGN)
+}
+
 #[derive(Clone, Debug)]
 pub struct FifoArena {
     len: u32,
@@ -40,10 +45,9 @@ impl FifoArena {
         }
     }
 
-    /// Room for `len` bytes, or `None` while there is none. An empty range takes a line too, so that no two blocks
-    /// start at the same place.
+    /// Room for `len` bytes, or `None` while there is none.
     pub fn allocate(&mut self, len: u32) -> Option<(Allocation, ArenaRange)> {
-        let span = len.max(1).checked_next_multiple_of(ALIGN)?;
+        let span = span(len)?;
         let offset = self.place(span)?;
         self.blocks.push_back(Block {
             offset,
@@ -58,9 +62,7 @@ impl FifoArena {
 
     /// Would `allocate` succeed?
     pub fn fits(&self, len: u32) -> bool {
-        len.max(1)
-            .checked_next_multiple_of(ALIGN)
-            .is_some_and(|span| self.place(span).is_some())
+        span(len).is_some_and(|span| self.place(span).is_some())
     }
 
     /// The arena of a sender that died: `ranges` are those not yet taken, oldest first, and are numbered in that order.

@@ -36,6 +36,7 @@ pub enum Error {
     },
 }
 
+#[cfg(not(loom))]
 impl Error {
     /// For `map_err`: which call failed.
     pub(crate) fn os<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {

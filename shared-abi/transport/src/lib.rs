@@ -20,12 +20,19 @@
 
 mod arena;
 #[cfg(not(loom))]
+pub mod attach;
+#[cfg(not(loom))]
 mod client;
 #[cfg(not(loom))]
 mod doorbell;
 mod error;
 #[cfg(not(loom))]
+#[doc(hidden)]
+pub mod hostile;
+#[cfg(not(loom))]
 mod link;
+#[cfg(all(loom, test))]
+mod loom_models;
 #[cfg(not(loom))]
 pub mod process;
 #[cfg(not(loom))]
@@ -54,7 +61,7 @@ pub use self::{
     ram::GuestRam,
     segment::{Bytes, Segment, SharedPage, View},
     server::{LinkServer, Request},
-    session::{Listener, Message, Session},
+    session::{Listener, Message, Session, SessionSender},
 };
 
 /// What everything here returns.

@@ -1,7 +1,7 @@
 //! A link segment, opened: rings, arenas, cursors and bells of one link, with sizes that were checked once.
 
 use crate::segment::Slots;
-use crate::{Bytes, Doorbell, Result, Segment, View};
+use crate::{Bytes, Doorbell, Error, Result, Segment, View};
 use atoll_abi::link::{Cursor, LinkGeometry, LinkHeader, LinkKind, LinkOffsets, NOTES};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,19 @@ pub struct LinkMemory {
     geometry: LinkGeometry,
     offsets: LinkOffsets,
     client_bell: Doorbell,
+}
+
+/// Positions stay below this, whatever a peer writes into a cursor; a message each nanosecond takes 146 years to get there.
+const POSITION_LIMIT: u64 = 1 << 62;
+
+/// Reads a cursor that this side will count on from.
+pub(crate) fn read_position(cursor: &Cursor) -> Result<u64> {
+    let position = cursor.position.load(Ordering::Acquire);
+    if position < POSITION_LIMIT {
+        Ok(position)
+    } else {
+        Err(Error::Protocol("cursor is out of range"))
+    }
 }
 
 /// Which of the three rings.

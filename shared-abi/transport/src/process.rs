@@ -128,12 +128,8 @@ static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 /// Takes a descriptor that this process inherited. Each can be taken once, and not the three standard ones.
 pub fn take_inherited(fd: RawFd) -> Result<OwnedFd> {
     let refused = || Error::Protocol("not an inherited file descriptor");
-    if fd < 3
-        || !TAKEN
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(fd)
-    {
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if fd < 3 || taken.contains(&fd) {
         return Err(refused());
     }
     // SAFETY: the descriptor is only asked about; a number that is not open gives EBADF.
@@ -143,7 +139,74 @@ pub fn take_inherited(fd: RawFd) -> Result<OwnedFd> {
         return Err(refused());
     }
     rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| refused())?;
+    taken.insert(fd);
     // SAFETY: it is open, came through exec (everything that this process opens is close-on-exec), and is taken here
     // for the first and only time, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(60))
+    }
+
+    #[test]
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the handle reaps it, which is what is tested"
+    )]
+    fn a_child_is_killed_awaited_and_reaped() {
+        let mut command = Command::new("cat");
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let handle = ProcessHandle::open(child.id()).unwrap();
+        assert_eq!(handle.reap().unwrap(), None);
+        assert!(!handle.wait_dead(Some(Instant::now())).unwrap());
+        handle.kill().unwrap();
+        assert!(handle.wait_dead(soon()).unwrap());
+        assert_eq!(handle.reap().unwrap(), Some(128 + 9));
+        assert!(handle.reap().is_err(), "there is no zombie left");
+        handle.kill().unwrap();
+    }
+
+    #[test]
+    fn only_the_named_child_inherits() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        let fds = inherit(&mut command, vec![writer.into()]);
+        let mut child = command
+            .arg("-c")
+            .arg(format!("echo inherited >&{}", fds[0]))
+            .spawn()
+            .unwrap();
+        drop(command);
+        assert!(child.wait().unwrap().success());
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "inherited\n");
+    }
+
+    #[test]
+    fn a_descriptor_is_taken_once_and_only_if_it_was_inherited() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let number = std::os::fd::IntoRawFd::into_raw_fd(writer);
+        assert!(
+            take_inherited(number).is_err(),
+            "opened here, so close-on-exec"
+        );
+        assert!(take_inherited(1).is_err());
+        assert!(take_inherited(9999).is_err());
+        // SAFETY: the number came from `into_raw_fd` above and was not taken.
+        let mut writer = unsafe { std::fs::File::from_raw_fd(number) };
+        writer.write_all(b"x").unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+    }
 }

@@ -5,7 +5,7 @@
 //! a message is sent once its slot is published and taken once the cursor moved.
 
 use crate::arena::{Allocation, FifoArena};
-use crate::link::{LinkMemory, Ring};
+use crate::link::{LinkMemory, Ring, read_position};
 use crate::ring;
 use crate::segment::Slots;
 use crate::{Bytes, Doorbell, Error, Result, View};
@@ -52,7 +52,7 @@ impl QueueSender {
             return Err(Error::Protocol("the link has no such ring"));
         }
         // A predecessor may have died between publishing a message and counting it.
-        let mut next = sent.position.load(Ordering::Acquire);
+        let mut next = read_position(&sent)?;
         if ring::is_published(&slots, next) {
             next += 1;
             sent.position.store(next, Ordering::Release);
@@ -168,7 +168,7 @@ impl QueueReceiver {
             return Err(Error::Protocol("the link has no such ring"));
         }
         let (_, taken) = link.cursors(ring);
-        let next = taken.position.load(Ordering::Acquire);
+        let next = read_position(&taken)?;
         Ok(Self {
             slots,
             taken,

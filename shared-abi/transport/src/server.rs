@@ -9,7 +9,8 @@
 //! The rules for a back end: requests take effect in issue order wherever they overlap, a write starts only after every
 //! earlier overlapping read was published, and it settles whenever [`LinkServer::must_settle`] says so.
 
-use crate::link::{LinkMemory, Ring};
+use crate::arena;
+use crate::link::{LinkMemory, Ring, read_position};
 use crate::ring;
 use crate::segment::Slots;
 use crate::{Bytes, Doorbell, Error, QueueSender, Result, Waiter};
@@ -64,7 +65,8 @@ pub struct LinkServer {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     published: bool,
-    payload: u32,
+    /// Bytes of the request arena that it holds.
+    span: u32,
 }
 
 impl LinkServer {
@@ -74,7 +76,7 @@ impl LinkServer {
         if !link.kind().has_journal() {
             return Err(Error::Protocol("a register link carries no requests"));
         }
-        let settled = link.header().settled.position.load(Ordering::Acquire);
+        let settled = read_position(&link.header().settled)?;
         let mut server = Self {
             requests: link.slots(Ring::Request)?,
             replies: link.slots(Ring::Reply)?,
@@ -100,7 +102,7 @@ impl LinkServer {
     fn read_journal(&mut self) -> Result<Vec<Request>> {
         let mut redo = Vec::new();
         let slots = u64::from(self.link.geometry().slots);
-        for seq in self.settled..self.settled.saturating_add(slots) {
+        for seq in self.settled..self.settled + slots {
             let Some(slot) = ring::take(&self.requests, seq) else {
                 break;
             };
@@ -117,11 +119,10 @@ impl LinkServer {
     }
 
     fn enter(&mut self, request: &Request, published: bool) {
-        self.journal.push_back(Entry {
-            published,
-            payload: request.payload.len,
-        });
-        self.journal_bytes += u64::from(request.payload.len);
+        let carried = (request.payload.len != 0).then_some(request.payload.len);
+        let span = carried.and_then(arena::span).unwrap_or(0);
+        self.journal.push_back(Entry { published, span });
+        self.journal_bytes += u64::from(span);
         self.taken = request.seq + 1;
     }
 
@@ -282,7 +283,7 @@ impl LinkServer {
             return Ok(());
         }
         for entry in self.journal.drain(..(up_to - self.settled) as usize) {
-            self.journal_bytes -= u64::from(entry.payload);
+            self.journal_bytes -= u64::from(entry.span);
         }
         self.settled = up_to;
         self.link
@@ -304,8 +305,9 @@ impl LinkServer {
         self.taken - self.settled
     }
 
-    /// Is the journal half full, in slots or bytes? The client keeps a quarter for what is in flight, so settling now
-    /// keeps it from ever waiting for room.
+    /// Is the journal half full, in slots or bytes? Less than half of the arena in use leaves a free range of a quarter
+    /// wherever the ring stands, and no payload is longer than that; so a server that settles whenever this is true
+    /// never leaves a client stalled.
     pub fn must_settle(&self) -> bool {
         2 * self.unsettled() >= u64::from(self.link.geometry().slots)
             || (self.journal_bytes != 0

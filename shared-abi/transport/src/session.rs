@@ -23,6 +23,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const HEADER: usize = 8;
@@ -40,6 +41,8 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Session {
     socket: OwnedFd,
+    /// Held while a frame is written, so that frames of several threads do not mix.
+    turn: Arc<Mutex<()>>,
     inbox: Vec<u8>,
     fds: VecDeque<OwnedFd>,
 }
@@ -55,6 +58,7 @@ impl Session {
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self {
             socket,
+            turn: Arc::default(),
             inbox: Vec::new(),
             fds: VecDeque::new(),
         }
@@ -83,19 +87,7 @@ impl Session {
 
     /// Sends a message with descriptors. Waits a bounded time if the socket is full.
     pub fn send_with(&self, control: &Control, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let frame = encode(control, fds.len())?;
-        let mut sent = 0;
-        while sent < frame.len() {
-            let fds = if sent == 0 { fds } else { &[] };
-            match self.send_some(&frame[sent..], fds) {
-                Ok(count) => sent += count,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_writable()?,
-                Err(Errno::PIPE | Errno::CONNRESET) => return Err(Error::HangUp),
-                Err(errno) => return Err(Error::os("sendmsg")(errno)),
-            }
-        }
-        Ok(())
+        send(&self.socket, &self.turn, control, fds)
     }
 
     /// Sends a message without descriptors.
@@ -103,22 +95,13 @@ impl Session {
         self.send_with(control, &[])
     }
 
-    fn send_some(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Errno::INVAL);
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
-    }
-
-    fn wait_writable(&self) -> Result<()> {
-        if poll(&self.socket, PollFlags::OUT, Some(SEND_PATIENCE))? {
-            Ok(())
-        } else {
-            Err(Error::Stuck)
-        }
+    /// A second handle for other threads to send with, while this one receives.
+    pub fn sender(&self) -> Result<SessionSender> {
+        let socket = self.socket.try_clone().map_err(Error::os("dup"))?;
+        Ok(SessionSender {
+            socket: Arc::new(socket),
+            turn: self.turn.clone(),
+        })
     }
 
     /// The next message if one is complete; never blocks. `HangUp` comes only after everything sent was received.
@@ -187,7 +170,12 @@ impl Session {
         let Some(frame) = Frame::parse(&self.inbox)? else {
             return Ok(None);
         };
-        let control = postcard::from_bytes(&self.inbox[HEADER..frame.end])?;
+        let (control, rest) = postcard::take_from_bytes(&self.inbox[HEADER..frame.end])?;
+        if !rest.is_empty() {
+            return Err(Error::Protocol(
+                "control message is longer than its content",
+            ));
+        }
         if self.fds.len() < frame.fds {
             return Err(Error::Protocol("file descriptors are missing"));
         }
@@ -197,6 +185,53 @@ impl Session {
             fds: self.fds.drain(..frame.fds).collect(),
         }))
     }
+}
+
+/// Sends on a session from any thread.
+#[derive(Clone, Debug)]
+pub struct SessionSender {
+    socket: Arc<OwnedFd>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl SessionSender {
+    /// Sends a message without descriptors. Waits a bounded time if the socket is full.
+    pub fn send(&self, control: &Control) -> Result<()> {
+        send(&self.socket, &self.turn, control, &[])
+    }
+}
+
+fn send(
+    socket: &OwnedFd,
+    turn: &Mutex<()>,
+    control: &Control,
+    fds: &[BorrowedFd<'_>],
+) -> Result<()> {
+    let frame = encode(control, fds.len())?;
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sent = 0;
+    while sent < frame.len() {
+        let fds = if sent == 0 { fds } else { &[] };
+        match send_some(socket, &frame[sent..], fds) {
+            Ok(count) => sent += count,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if poll(socket, PollFlags::OUT, Some(SEND_PATIENCE))? => {}
+            Err(Errno::AGAIN) => return Err(Error::Stuck),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Error::HangUp),
+            Err(errno) => return Err(Error::os("sendmsg")(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn send_some(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL);
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }
 
 impl AsFd for Session {
