@@ -108,8 +108,9 @@ pub enum SegmentRole {
     Bells,
     /// A link.
     Link(LinkDesc),
-    /// Bytes that the broker read for the peer: kernel, initrd, snapshot. Which one the configuration says.
-    Blob(u16),
+    /// Bytes that the broker read for the peer: kernel, initrd, snapshot. What number `which` is the configuration says;
+    /// the segment is `bytes` rounded up to pages.
+    Blob { which: u16, bytes: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

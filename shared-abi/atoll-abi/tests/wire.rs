@@ -216,7 +216,10 @@ fn attach(config: Config) -> Control {
         SegmentRole::Stats,
         SegmentRole::Bells,
         SegmentRole::Link(link),
-        SegmentRole::Blob(1),
+        SegmentRole::Blob {
+            which: 1,
+            bytes: 4000,
+        },
     ];
     let fd = |(i, role)| SegmentDesc {
         role,
