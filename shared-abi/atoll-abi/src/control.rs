@@ -53,6 +53,8 @@ pub enum Control {
     Monitor(MonitorRequest),
     /// Broker to CLI.
     MonitorReply(MonitorReply),
+    /// Worker to broker: the next lines of the trail (JSON lines), to be written to its file as they are.
+    Trail(Vec<u8>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,9 +110,8 @@ pub enum SegmentRole {
     Bells,
     /// A link.
     Link(LinkDesc),
-    /// Bytes that the broker read for the peer: kernel, initrd, snapshot. What number `which` is the configuration says;
-    /// the segment is `bytes` rounded up to pages.
-    Blob { which: u16, bytes: u64 },
+    /// Bytes that the broker read for the peer: kernel, initrd, snapshot. Which one the configuration says.
+    Blob(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -216,10 +216,7 @@ fn attach(config: Config) -> Control {
         SegmentRole::Stats,
         SegmentRole::Bells,
         SegmentRole::Link(link),
-        SegmentRole::Blob {
-            which: 1,
-            bytes: 4000,
-        },
+        SegmentRole::Blob(1),
     ];
     let fd = |(i, role)| SegmentDesc {
         role,

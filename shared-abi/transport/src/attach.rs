@@ -30,17 +30,6 @@ impl<'a> Outgoing<'a> {
         Ok(())
     }
 
-    /// Adds the segment made of `bytes` by [`Segment::from_bytes`].
-    pub fn blob(&mut self, which: u16, bytes: usize, segment: &'a Segment) -> Result<()> {
-        self.segment(
-            SegmentRole::Blob {
-                which,
-                bytes: bytes as u64,
-            },
-            segment,
-        )
-    }
-
     /// Adds a link.
     pub fn link(&mut self, id: LinkId, link: &'a LinkMemory) -> Result<()> {
         let (kind, geometry) = (link.kind(), *link.geometry());
@@ -119,22 +108,6 @@ impl Incoming {
             SegmentSource::Fd(index) => GuestRam::from_fd(self.fd(*index)?, len),
             SegmentSource::Named(name) => GuestRam::of(Segment::open_named(name, len)?),
         }
-    }
-
-    /// The bytes that the broker read for this peer under the number `which`.
-    pub fn blob(&mut self, which: u16) -> Result<Vec<u8>> {
-        let desc = self.desc(
-            |role| matches!(role, SegmentRole::Blob { which: found, .. } if *found == which),
-        )?;
-        let segment = self.open(&desc)?;
-        let SegmentRole::Blob { bytes, .. } = desc.role else {
-            return Err(Error::Protocol("not a blob"));
-        };
-        let len = usize::try_from(bytes).map_err(|_| Error::Protocol("blob is too long"))?;
-        let bytes = segment.bytes(0, len)?;
-        let mut copy = vec![0; len];
-        bytes.read(0, &mut copy)?;
-        Ok(copy)
     }
 
     /// The bell on which the worker sleeps.

@@ -7,6 +7,7 @@
 
 use crate::{Bytes, Error, Result, Segment};
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::SeekFrom;
 use rustix::mm::{Advice, MapFlags};
 use std::sync::Arc;
 
@@ -33,6 +34,25 @@ impl GuestRam {
     pub fn of(segment: Arc<Segment>) -> Result<Self> {
         let bytes = segment.bytes(0, segment.len())?;
         Ok(Self { segment, bytes })
+    }
+
+    /// The ranges that hold data, as (offset, length): everything outside of them was never touched and reads as zeros.
+    /// Looking at a page that was never touched would make the host commit it, so whoever reads all of RAM asks here first.
+    pub fn data_ranges(&self) -> Vec<(u64, u64)> {
+        let all = vec![(0, self.len() as u64)];
+        let Some(fd) = self.fd() else { return all };
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while let Ok(start) = rustix::fs::seek(fd, SeekFrom::Data(at)) {
+            let Ok(end) = rustix::fs::seek(fd, SeekFrom::Hole(start)) else { return all };
+            let (start, end) = (start.min(self.len() as u64), end.min(self.len() as u64));
+            if start >= end {
+                break;
+            }
+            ranges.push((start, end - start));
+            at = end;
+        }
+        ranges
     }
 
     /// Asks for huge pages: fewer host TLB misses, coarser commitment. Kernels that give none say nothing.
@@ -133,6 +153,7 @@ mod tests {
         ram.read((1 << 20) - 4, &mut four).unwrap();
         assert_eq!(four, [0, 0, 3, 4]);
         assert!(ram.zero(1, 1 << 20).is_err());
+        assert_eq!(ram.data_ranges(), [((1 << 20) - 4096, 4096)], "what was never touched is no data");
         ram.discard_all().unwrap();
         ram.read((1 << 20) - 4, &mut four).unwrap();
         assert_eq!(four, [0; 4]);
