@@ -7,6 +7,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use atoll_transport::GuestRam;
+
 use crate::{OFFSET, PAGE};
 
 /// A store that touched lines with code.
@@ -49,6 +51,7 @@ struct Shared {
     hit: AtomicBool,
     writes: Mutex<Vec<CodeWrite>>,
     _owned: Vec<Owned>,
+    _segments: Vec<GuestRam>,
 }
 
 /// Where a guest-physical page lies on the host.
@@ -69,6 +72,7 @@ pub struct Ram(Arc<Shared>);
 pub struct RamBuilder {
     regions: Vec<Region>,
     owned: Vec<Owned>,
+    segments: Vec<GuestRam>,
     pages: usize,
 }
 
@@ -123,6 +127,19 @@ impl RamBuilder {
         unsafe { self.map(base, host, len, rom) }
     }
 
+    /// Adds `len` bytes of a guest-RAM segment, from `offset` on, as guest-physical `base`.
+    ///
+    /// # Panics
+    /// If the range leaves the segment, or as [`RamBuilder::map`] does.
+    pub fn shared(&mut self, base: u64, memory: &GuestRam, offset: u64, len: u64) -> &mut Self {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= memory.len() as u64);
+        assert!(inside, "a region leaves its segment");
+        self.segments.push(memory.clone());
+        // SAFETY: the range lies in the segment's mapping, which `Shared` keeps alive through its clone of the handle;
+        // `GuestRam` forms no references into it.
+        unsafe { self.map(base, memory.as_ptr().add(offset as usize), len, false) }
+    }
+
     /// The finished RAM.
     pub fn build(&mut self) -> Ram {
         let marks = (0..self.pages).map(|_| AtomicU64::new(0)).collect();
@@ -132,6 +149,7 @@ impl RamBuilder {
             hit: AtomicBool::new(false),
             writes: Mutex::new(Vec::new()),
             _owned: std::mem::take(&mut self.owned),
+            _segments: std::mem::take(&mut self.segments),
         }))
     }
 }
