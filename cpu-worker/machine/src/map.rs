@@ -19,12 +19,8 @@ pub const ACPI_TABLES_END: u64 = 0x10_0000;
 /// The extended BIOS data area and above, not usable as RAM.
 pub const LOW_MEMORY_END: u64 = 0x9_fc00;
 
-/// ACPI PM1a event block (4 bytes); control (2) at +4, PM timer (4) at +8, GPE0 (4) at +0x20.
+/// ACPI PM1a event block (4 bytes); control (2) at +4, PM timer (4) at +8, GPE0 (4) at +0xc.
 pub const PM_BASE: u16 = 0x600;
-/// SMI command port.
-pub const SMI_CMD: u16 = 0xb2;
-/// Reset control register.
-pub const RESET_PORT: u16 = 0xcf9;
 /// PCI configuration address and data ports.
 pub const PCI_CONFIG: u16 = 0xcf8;
 

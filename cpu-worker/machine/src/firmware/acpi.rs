@@ -16,6 +16,8 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, facs::FACS};
 
+use device_models::platform;
+
 use super::Chunk;
 use crate::map;
 
@@ -57,10 +59,10 @@ impl Tables {
         let mut body = Vec::new();
         pci_root(&mut body);
         self.legacy_devices(&mut body);
-        // SLP_TYPa and SLP_TYPb of S5; the PM model powers off for this value.
+        // SLP_TYPa and SLP_TYPb of S5.
         Name::new(
             Path::new("_S5_"),
-            &Package::new(vec![&5u8, &5u8, &0u8, &0u8]),
+            &Package::new(vec![&platform::S5_SLEEP_TYPE, &platform::S5_SLEEP_TYPE, &0u8, &0u8]),
         )
         .to_aml_bytes(&mut body);
         let mut table = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, REVISION);
@@ -150,17 +152,16 @@ fn fadt(dsdt: u64, facs: u64) -> Vec<u8> {
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         .flag(Flags::SlpButton)
-        .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup)
         .dsdt_64(dsdt)
         .firmware_ctrl_32(facs as u32)
-        .gpe_info(u32::from(map::PM_BASE) + 0x20, 0, 4, 0, 0);
+        .gpe_info(u32::from(map::PM_BASE) + 0xc, 0, 4, 0, 0);
     // Kernels before ACPI 2.0 support read the 32-bit pointer, so both are given.
     fadt.dsdt = (dsdt as u32).into();
     fadt.sci_int = u16::from(map::SCI_IRQ).into();
-    fadt.smi_cmd = u32::from(map::SMI_CMD).into();
-    fadt.acpi_enable = 0xf1;
-    fadt.acpi_disable = 0xf0;
+    fadt.smi_cmd = u32::from(platform::SMI_COMMAND_PORT).into();
+    fadt.acpi_enable = platform::ACPI_ENABLE;
+    fadt.acpi_disable = platform::ACPI_DISABLE;
     fadt.pm1a_evt_blk = u32::from(map::PM_BASE).into();
     fadt.pm1_evt_len = 4;
     fadt.pm1a_cnt_blk = u32::from(map::PM_BASE + 4).into();
@@ -177,9 +178,9 @@ fn fadt(dsdt: u64, facs: u64) -> Vec<u8> {
         8,
         0,
         AccessSize::ByteAccess,
-        u64::from(map::RESET_PORT),
+        u64::from(platform::RESET_PORT),
     );
-    fadt.reset_value = 6;
+    fadt.reset_value = platform::RESET_VALUE;
     bytes_of(&fadt.finalize())
 }
 

@@ -1,0 +1,73 @@
+//! The machine, version 1: which devices stand on the board, wired how, in which order.
+//!
+//! The chipset comes first, then the places of the machine file in their order; that order breaks ties between events of equal
+//! time, so it is part of the machine's version.
+
+use atoll_mmu::Ram;
+use device_core::Model;
+use device_models::platform::{AcpiPm, I8042, Pit, Rtc};
+use device_models::uart::Uart;
+use device_models::pci as bridges;
+use machine_spec::{GuestMachine, PlaceKind};
+
+use crate::board::{Backends, Board};
+use crate::firmware::acpi::Tables;
+use crate::map;
+use crate::pci::PciRoot;
+use crate::script::Script;
+use crate::seat::{LineTarget, Seat};
+
+/// What a back end says of a disk before the machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub size_bytes: u64,
+    pub block_bytes: u32,
+    pub read_only: bool,
+    /// Writes may sit in a volatile cache until a flush.
+    pub write_cache: bool,
+    pub discard: bool,
+}
+
+/// Builds the board of `guest`. `disk` tells of the disk at a place.
+pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disk: &dyn Fn(u16) -> Disk) -> Board {
+    let mut pci = PciRoot::new();
+    pci.add_bridge(0, &bridges::host_bridge());
+    pci.add_bridge(1 << 3, &bridges::isa_bridge());
+    pci.add_bridge(1 << 3 | 3, &bridges::acpi_pm(map::PM_BASE));
+
+    let (low, high) = map::split_ram(guest.memory_bytes);
+    let mut seats = vec![
+        seat("pit", Pit::new(), &[LineTarget::Isa(0)], None),
+        seat("rtc", Rtc::new(guest.rtc_epoch, low, high), &[LineTarget::Isa(map::RTC_IRQ)], None),
+        seat("acpi-pm", AcpiPm::new(map::PM_BASE), &[LineTarget::Isa(map::SCI_IRQ)], None),
+        seat("i8042", I8042::new(), &[LineTarget::Isa(1)], None),
+    ];
+    for (place, spec) in guest.places.iter().enumerate() {
+        let at = Some(place as u16);
+        match &spec.kind {
+            PlaceKind::Serial { index } => {
+                let (port, irq) = map::COM[usize::from(*index) % map::COM.len()];
+                seats.push(seat(&spec.id, Uart::new(port), &[LineTarget::Isa(irq)], at));
+            }
+            PlaceKind::VirtioBlk { .. } => { let _ = (disk, &mut pci); }
+        }
+    }
+    Board::new(ram, seats, pci, guest.rtc_epoch, Script::new(&guest.script), backends)
+}
+
+fn seat(id: &str, model: impl Model + 'static, lines: &[LineTarget], place: Option<u16>) -> Seat {
+    Seat::new(id, Box::new(model), lines.to_vec(), place)
+}
+
+/// The ACPI tables for the devices of `guest`.
+pub fn acpi_tables(guest: &GuestMachine) -> Tables {
+    let mut tables = Tables::default();
+    for place in &guest.places {
+        if let PlaceKind::Serial { index } = place.kind
+            && let Some(present) = tables.serial.get_mut(usize::from(index))
+        {
+            *present = true;
+        }
+    }
+    tables
+}
