@@ -1,0 +1,199 @@
+//! The process: handshake with the broker, construction of the machine, the run, the exit report.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use atoll_abi::config::{Config, WorkerConfig};
+use atoll_abi::control::{Attach, Control, ExitReport, Fault, FaultKind, Hello, Role, SegmentRole};
+use atoll_abi::exit::ExitReason;
+use atoll_abi::{ABI_VERSION, VirtualTime};
+use atoll_jit::Engine;
+use atoll_machine::{map, pc};
+use atoll_mmu::{Mmu, RamBuilder};
+use atoll_transport::{GuestRam, Incoming, LinkClient, Session, process};
+use atoll_x86::Cpu;
+use machine_spec::{GuestMachine, WorkerMachine};
+
+use crate::boot::{self, Images};
+use crate::control::Wire;
+use crate::links::{Links, SharedLinks};
+use crate::outside::Broker;
+use crate::stats;
+use crate::trail::Trail;
+use crate::vcpu::{Machine, Options, Stopped};
+
+/// Everything from the arguments to the exit report.
+///
+/// # Errors
+/// When the broker cannot be reached, refuses, or breaks the protocol. A machine that ends, however it ends, is no error.
+pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let mut session = connect(arguments)?;
+    let (attach, fds) = handshake(&mut session)?;
+    let Config::Worker(config) = attach.config.clone() else {
+        bail!("the broker attached this worker as another kind of peer");
+    };
+    match Worker::build(&config, &attach, fds, session.try_clone()?) {
+        Ok(worker) => worker.run(&mut session),
+        Err(error) => {
+            let fault = Fault { kind: FaultKind::Config, what: format!("{error:#}") };
+            session.send(&Control::Fault(fault))?;
+            Err(error)
+        }
+    }
+}
+
+fn connect(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Session> {
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--session-fd"), Some(fd)) => {
+            let fd = fd.parse().with_context(|| format!("--session-fd {fd} is not a number"))?;
+            Ok(Session::from_fd(process::take_inherited(fd)?))
+        }
+        (Some("--socket"), Some(path)) => {
+            Session::connect(path.as_ref()).with_context(|| format!("no broker listens at {path}"))
+        }
+        _ => bail!("usage: cpu-worker --session-fd N | --socket PATH (the broker starts it; see `atoll run`)"),
+    }
+}
+
+fn handshake(session: &mut Session) -> anyhow::Result<(Attach, Vec<std::os::fd::OwnedFd>)> {
+    session.send(&Control::Hello(Hello {
+        abi_version: ABI_VERSION,
+        role: Role::Worker,
+        pid: std::process::id(),
+        binary: env!("CARGO_PKG_VERSION").into(),
+        name: "worker".into(),
+    }))?;
+    loop {
+        let Some(message) = session.recv(None)? else { continue };
+        match message.control {
+            Control::Welcome { .. } => {}
+            Control::Attach(attach) => return Ok((attach, message.fds)),
+            Control::Refused { reason } => bail!("the broker refused this worker: {reason}"),
+            other => bail!("the broker sent {other:?} before the attach message"),
+        }
+    }
+}
+
+/// A worker that is ready to run.
+struct Worker {
+    machine: Machine,
+    links: SharedLinks,
+    head: String,
+    wants_trail: bool,
+    memory: GuestRam,
+}
+
+impl Worker {
+    fn build(
+        config: &WorkerConfig,
+        attach: &Attach,
+        fds: Vec<std::os::fd::OwnedFd>,
+        receiving: Session,
+    ) -> anyhow::Result<Worker> {
+        let spec = WorkerMachine::from_bytes(&config.machine).context("the machine description is malformed")?;
+        if spec.guest.version != WorkerMachine::VERSION {
+            bail!("the machine is of version {}, this worker builds version {}", spec.guest.version, WorkerMachine::VERSION);
+        }
+        let mut incoming = Incoming::new(attach, fds);
+        let memory = incoming.guest_ram()?;
+        let bell = incoming.worker_bell()?;
+        let clock = incoming.page(SegmentRole::Clock)?;
+        let links = incoming.links(Some(&bell))?;
+        let ids = links.iter().map(|(desc, _)| desc.link).collect();
+        let clients = links.into_iter().map(|(_, memory)| LinkClient::new(memory)).collect::<Result<Vec<_>, _>>()?;
+        let wire = Wire::new(clock, &bell, ids, receiving);
+        let links = SharedLinks::new(Links::new(clients, wire)?);
+
+        let kernel = incoming.segment(SegmentRole::Blob(0)).context("no kernel was given")?;
+        let initrd = incoming.segment(SegmentRole::Blob(1)).ok();
+        let whole = |segment: &Arc<atoll_transport::Segment>| segment.bytes(0, segment.len());
+        let images = Images::read(&whole(&kernel)?, initrd.as_ref().map(whole).transpose()?.as_ref())?;
+        let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.initrd);
+        let machine = build_machine(&spec, &memory, images, &links)?;
+        Ok(Worker { machine, links, head, wants_trail: spec.run.trail, memory })
+    }
+
+    fn run(mut self, session: &mut Session) -> anyhow::Result<()> {
+        session.send(&Control::Ready)?;
+        let trail = session.try_clone()?;
+        let mut record: Box<dyn FnMut(&str)> = match self.wants_trail {
+            // A broker that is gone is noticed by the reading thread; a record that cannot be sent is lost with it.
+            true => Box::new(move |line| drop(trail.send(&Control::Trail(line.as_bytes().to_vec())))),
+            false => Box::new(|_| {}),
+        };
+        record(&self.head);
+        let mut outside = Broker::new(self.links.clone(), record);
+        let stopped = self.machine.run(&mut outside);
+        let now_ns = self.machine.now_ns();
+        self.links.lock().drain(now_ns);
+        let report = self.report(stopped);
+        if self.links.lock().wire().hung_up() {
+            bail!("the broker is gone");
+        }
+        session.send(&Control::ExitReport(report))?;
+        Ok(())
+    }
+
+    fn report(&mut self, stopped: Stopped) -> ExitReport {
+        let (reason, detail) = match stopped {
+            Stopped::PowerOff => (ExitReason::PowerOff, String::new()),
+            Stopped::Reset => (ExitReason::Reset, "the guest reset the machine, and -no-reboot was given".into()),
+            Stopped::TripleFault => (ExitReason::TripleFault, self.triple_fault()),
+            Stopped::DeviceLost(place) => (ExitReason::DeviceLost, format!("the back end of place {place} is gone")),
+            Stopped::VirtualDeadline => (ExitReason::VirtualDeadline, String::new()),
+            Stopped::Halted => (ExitReason::Halted, "the guest waits with interrupts off and nothing can wake it".into()),
+            Stopped::Asked => (ExitReason::Terminated, String::new()),
+        };
+        let final_hash = self.machine.final_hash(&self.memory);
+        let stats = stats::json(&mut self.machine, &self.links);
+        ExitReport {
+            reason,
+            detail,
+            now: VirtualTime(self.machine.now_ns()),
+            instructions: self.machine.instructions(),
+            final_hash,
+            stats,
+        }
+    }
+
+    fn triple_fault(&self) -> String {
+        let state = &self.machine.cpu.state;
+        format!("at RIP {:#x}, CR2 {:#x}, CR3 {:#x}", state.rip(), state.cr2, state.cr3)
+    }
+}
+
+fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links: &SharedLinks) -> anyhow::Result<Machine> {
+    let guest = &spec.guest;
+    let ram = guest_ram(guest, memory)?;
+    let disk = |place: u16| disk(links, place);
+    let board = pc::build(guest, ram.clone(), Box::new(links.clone()), &disk);
+    let mut cpu = Cpu::new(&guest.cpu, Mmu::new(ram), Box::new(board), guest.seed);
+    let clock = &mut cpu.state.clock;
+    clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
+    clock.charges = u32::from(guest.icount_shift.is_none());
+    images.plan(guest)?;
+    let plan = guest.clone();
+    let boot = Box::new(move |cpu: &mut Cpu| {
+        let (chunks, entry) = images.plan(&plan).expect("the same images were planned before");
+        boot::start(cpu, &chunks, &entry);
+    });
+    let options = Options {
+        no_reboot: spec.run.no_reboot,
+        vtime_limit_ns: spec.run.vtime_limit_ns,
+        hash_every_ns: spec.run.trail.then_some(spec.run.hash_every_ns).filter(|every| *every > 0),
+    };
+    Ok(Machine::new(cpu, Engine::new(spec.run.engine.into()), boot, options))
+}
+
+/// Guest RAM at its guest-physical places.
+fn guest_ram(guest: &GuestMachine, memory: &GuestRam) -> anyhow::Result<atoll_mmu::Ram> {
+    if memory.len() as u64 != guest.memory_bytes {
+        bail!("the RAM segment has {} bytes, the machine {}", memory.len(), guest.memory_bytes);
+    }
+    let _ = (map::HIGH_RAM, RamBuilder::new());
+    todo!()
+}
+
+fn disk(links: &SharedLinks, place: u16) -> pc::Disk {
+    todo!("{links:?} {place}")
+}

@@ -1,0 +1,88 @@
+//! The trail: what a run was, in a form that two runs can be compared by.
+//!
+//! A trail is a text of JSON lines. The first names the inputs (`head`), the others are points at fixed virtual times
+//! (`at`: hashes of registers, RAM and events) and the outside inputs with their stamps (`in`, `button`). Equal inputs, equal trail.
+//!
+//! RAM is hashed by page, skipping pages of zeroes, so that a page never touched and one written with zeroes are the same.
+
+use atoll_x86::Cpu;
+use std::fmt::Write;
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// Makes the records.
+#[derive(Debug, Default)]
+pub struct Trail {
+    inputs: u64,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The hash of all pages of RAM that are not zero, with their addresses.
+pub fn ram_hash(cpu: &Cpu) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    cpu.mmu.ram().for_each_nonzero_page(&mut |address, page| {
+        hasher.update(&address.to_le_bytes());
+        hasher.update(page);
+    });
+    *hasher.finalize().as_bytes()
+}
+
+/// The hash of all registers.
+pub fn register_hash(cpu: &Cpu) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    cpu.for_each_register_word(&mut |word| {
+        hasher.update(&word.to_le_bytes());
+    });
+    *hasher.finalize().as_bytes()
+}
+
+/// One hash for everything.
+pub fn state_hash(now_ns: u64, instructions: u64, cpu: &Cpu, events: [u8; 32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&now_ns.to_le_bytes());
+    hasher.update(&instructions.to_le_bytes());
+    hasher.update(&register_hash(cpu));
+    hasher.update(&ram_hash(cpu));
+    hasher.update(&events);
+    *hasher.finalize().as_bytes()
+}
+
+impl Trail {
+    /// The first line: everything that the run depends on.
+    pub fn head(guest: &[u8], kernel: &[u8], initrd: &[u8]) -> String {
+        let hash = |bytes: &[u8]| hex(blake3::hash(bytes).as_bytes());
+        format!(
+            "{{\"trail\":{VERSION},\"machine\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
+            hash(guest),
+            hash(kernel),
+            hash(initrd)
+        )
+    }
+
+    pub fn record(&mut self, now_ns: u64, instructions: u64, cpu: &Cpu, events: [u8; 32]) -> String {
+        format!(
+            "{{\"at\":{now_ns},\"instructions\":{instructions},\"registers\":\"{}\",\"ram\":\"{}\",\"events\":\"{}\",\"rip\":\"{:x}\"}}\n",
+            hex(&register_hash(cpu)),
+            hex(&ram_hash(cpu)),
+            hex(&events),
+            cpu.state.rip()
+        )
+    }
+
+    pub fn input(&mut self, now_ns: u64, place: u16, bytes: &[u8]) -> String {
+        self.inputs += 1;
+        format!("{{\"in\":{now_ns},\"place\":{place},\"bytes\":\"{}\"}}\n", hex(bytes))
+    }
+
+    pub fn power_button(&mut self, now_ns: u64) -> String {
+        self.inputs += 1;
+        format!("{{\"button\":{now_ns}}}\n")
+    }
+}
