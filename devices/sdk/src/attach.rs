@@ -36,7 +36,7 @@ pub fn fault(kind: FaultKind, what: impl fmt::Display) -> Fault {
 }
 
 /// What kind of failure a transport error is.
-pub(crate) fn transport_fault(error: &Error) -> Fault {
+pub fn transport_fault(error: &Error) -> Fault {
     let kind = match error {
         Error::Wire(_) | Error::Protocol(_) | Error::Message(_) | Error::OutOfRange { .. } => {
             FaultKind::Protocol

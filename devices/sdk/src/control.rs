@@ -175,22 +175,22 @@ impl Control {
     }
 }
 
-/// Blocks the signals that [`spawn`] takes. Call before any other thread is started.
-pub(crate) fn block_signals() -> Result<SigSet, String> {
+/// Turns the signals that concern this process into a descriptor. Call before any other thread is
+/// started, and before the sandbox.
+pub(crate) fn take_signals() -> Result<SignalFd, String> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
         .into_iter()
         .collect();
     signals
         .thread_block()
-        .map_err(|errno| format!("cannot block signals: {errno}"))?;
-    Ok(signals)
+        .and_then(|()| {
+            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        })
+        .map_err(|errno| format!("cannot take signals: {errno}"))
 }
 
 /// Starts the thread that listens to the broker.
-pub(crate) fn spawn(control: &Control, session: Session, signals: &SigSet) -> Result<(), Fault> {
-    let host = |error: std::io::Error| fault(FaultKind::Host, error);
-    let signals = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(|errno| host(errno.into()))?;
+pub(crate) fn spawn(control: &Control, session: Session, signals: SignalFd) -> Result<(), Fault> {
     let control = control.clone();
     std::thread::Builder::new()
         .name("control".into())
@@ -198,7 +198,7 @@ pub(crate) fn spawn(control: &Control, session: Session, signals: &SigSet) -> Re
             let ending = listen(&control, session, &signals);
             control.end(ending);
         })
-        .map_err(host)?;
+        .map_err(|error| fault(FaultKind::Host, format!("cannot start a thread: {error}")))?;
     Ok(())
 }
 

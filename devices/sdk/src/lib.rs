@@ -28,10 +28,10 @@ mod serve;
 
 pub use args::{Args, Broker, Command, parse};
 pub use atoll_abi::control::{Fault, FaultKind, LogLevel, Role};
-pub use attach::{Attachment, fault};
+pub use attach::{Attachment, fault, transport_fault};
 pub use control::{Control, Ending};
 pub use run::{Device, run};
-pub use serve::{RequestServer, Served, serve_requests};
+pub use serve::{Answer, RequestServer, Served, serve_requests};
 
 /// The version that a process reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use atoll_abi::control::{Control as Order, Fault, FaultKind, LogLevel, Role};
-use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
 
 use crate::args::{Args, Command, parse};
 use crate::attach::{Attachment, connect, fault, shake_hands};
-use crate::control::{Control, block_signals, spawn};
+use crate::control::{Control, spawn, take_signals};
 use crate::sandbox::{self, Policy};
 
 /// A kind of device process.
@@ -65,7 +65,7 @@ enum End {
 }
 
 fn live<D: Device>(args: &Args) -> Result<(), End> {
-    let signals = block_signals().map_err(End::NoBroker)?;
+    let signals = take_signals().map_err(End::NoBroker)?;
     let mut session = connect(&args.broker).map_err(End::NoBroker)?;
     let mut attachment =
         shake_hands(&mut session, D::ROLE, D::BINARY, &args.broker).map_err(End::NoBroker)?;
@@ -73,7 +73,7 @@ fn live<D: Device>(args: &Args) -> Result<(), End> {
     // The default hook has printed where a panic happened; the broker learns that it did.
     let served = catch_unwind(AssertUnwindSafe(|| {
         let device = D::open(&mut attachment)?;
-        begin(&device, args, &control, session, &signals)?;
+        begin(&device, args, &control, session, signals)?;
         if control.wait_start() {
             device.serve(&control)
         } else {
@@ -94,7 +94,7 @@ fn begin<D: Device>(
     args: &Args,
     control: &Control,
     session: atoll_transport::Session,
-    signals: &SigSet,
+    signals: SignalFd,
 ) -> Result<(), Fault> {
     if args.sandbox {
         for missing in sandbox::enter(&device.policy()) {

@@ -10,6 +10,7 @@
 
 use std::time::{Duration, Instant};
 
+use atoll_abi::Status;
 use atoll_abi::control::Fault;
 use atoll_transport::{Error, LinkServer, Request};
 
@@ -33,14 +34,38 @@ pub trait RequestServer {
     /// Repeats the effect of a request that a predecessor answered and did not settle.
     fn redo(&mut self, link: &LinkServer, request: &Request) -> Result<(), Fault>;
 
-    /// Does a request and publishes its reply.
-    fn answer(&mut self, link: &mut LinkServer, request: &Request) -> Result<(), Fault>;
+    /// Does a request. `payload` is empty and takes the bytes of the reply.
+    fn answer(
+        &mut self,
+        link: &LinkServer,
+        request: &Request,
+        payload: &mut Vec<u8>,
+    ) -> Result<Answer, Fault>;
 
     /// Makes sure that no effect so far hangs on this process.
     fn settle(&mut self) -> Result<(), Fault>;
 
+    /// No effect so far hangs on this process, so that settling costs nothing.
+    fn is_settled(&self) -> bool;
+
     /// Makes what was answered as durable as it will get: the last call.
     fn finish(&mut self) -> Result<(), Fault>;
+}
+
+/// A reply without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Status,
+    pub words: [u64; 3],
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Answer {
+            status,
+            words: [0; 3],
+        }
+    }
 }
 
 /// Serves `link` until the process has to end. A process that was replaced ends quietly.
@@ -108,12 +133,15 @@ fn serve(
         server.redo(link, request)?;
         link.link().beat();
     }
+    let mut payload = Vec::new();
     while control.ending().is_none() {
         let quiet = (link.unsettled() != 0).then(|| Instant::now() + QUIET);
         match link.wait_request(quiet, || control.ending().is_some())? {
             Some(request) => {
-                server.answer(link, &request)?;
-                if link.must_settle() {
+                payload.clear();
+                let answer = server.answer(link, &request, &mut payload)?;
+                link.publish(&request, answer.status, answer.words, &payload)?;
+                if link.must_settle() || server.is_settled() {
                     settle(link, server)?;
                 }
             }
