@@ -42,7 +42,10 @@ pub(crate) fn parse_chardev(
     if id.is_none() {
         problems.add(&origin, "a chardev needs id=NAME");
     }
-    Some(Chardev { id: id?, backend: backend? })
+    Some(Chardev {
+        id: id?,
+        backend: backend?,
+    })
 }
 
 fn take_file(options: &mut Options, base: &Path, problems: &mut Problems) -> Option<CharBackend> {
@@ -52,7 +55,10 @@ fn take_file(options: &mut Options, base: &Path, problems: &mut Problems) -> Opt
         problems.add(&options.origin, "file: path=PATH is missing");
         return None;
     }
-    path.map(|path| CharBackend::File { path: base.join(path), append })
+    path.map(|path| CharBackend::File {
+        path: base.join(path),
+        append,
+    })
 }
 
 fn take_socket(options: &mut Options, base: &Path, problems: &mut Problems) -> Option<CharBackend> {
@@ -67,9 +73,15 @@ fn take_socket(options: &mut Options, base: &Path, problems: &mut Problems) -> O
         return None;
     }
     if !server {
-        problems.add(&options.origin, "socket: Atoll listens and does not connect; add server=on");
+        problems.add(
+            &options.origin,
+            "socket: Atoll listens and does not connect; add server=on",
+        );
     }
-    path.map(|path| CharBackend::Unix { path: base.join(path), wait })
+    path.map(|path| CharBackend::Unix {
+        path: base.join(path),
+        wait,
+    })
 }
 
 /// QEMU's short forms: `stdio`, `mon:stdio`, `pty`, `unix:PATH,server,nowait`, `file:PATH`, `null`,
@@ -90,7 +102,10 @@ pub(crate) fn parse_serial(
         ("null", true) => own(CharBackend::Null),
         ("chardev", false) => Some(SerialRequest::Named(rest.to_owned())),
         // The whole rest is the path, commas included, as in QEMU.
-        ("file", false) => own(CharBackend::File { path: base.join(rest), append: false }),
+        ("file", false) => own(CharBackend::File {
+            path: base.join(rest),
+            append: false,
+        }),
         ("unix", false) => {
             let mut options = Options::from_commas(rest, Some("path"), origin);
             let backend = take_socket(&mut options, base, problems);

@@ -48,8 +48,12 @@ enum Driver {
 
 const FORMATS: [(&str, ImageFormat); 2] =
     [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
-const DISCARD: [(&str, bool); 4] =
-    [("ignore", false), ("off", false), ("unmap", true), ("on", true)];
+const DISCARD: [(&str, bool); 4] = [
+    ("ignore", false),
+    ("off", false),
+    ("unmap", true),
+    ("on", true),
+];
 /// Options that choose how QEMU itself does its I/O, or that ask for what Atoll does anyway.
 const HARMLESS: [&str; 8] = [
     "aio",
@@ -72,26 +76,41 @@ pub(crate) fn parse_drive(
     let file = options.take("file", problems);
     let file = file.or_else(|| options.take("file.filename", problems));
     let id = options.take("id", problems);
-    let interfaces = [("virtio", Some(true)), ("none", Some(false)), ("ide", None), ("scsi", None)];
-    let interface = options.take_word("if", &interfaces, problems).unwrap_or(Some(true));
+    let interfaces = [
+        ("virtio", Some(true)),
+        ("none", Some(false)),
+        ("ide", None),
+        ("scsi", None),
+    ];
+    let interface = options
+        .take_word("if", &interfaces, problems)
+        .unwrap_or(Some(true));
     if interface.is_none() {
         problems.add(&origin, "if: Atoll has virtio disks only; write if=virtio");
     }
     let media = options.take_word("media", &[("disk", true), ("cdrom", false)], problems);
     if media == Some(false) {
-        problems.add(&origin, "media: Atoll has no CD-ROM; attach the image as a read-only disk");
+        problems.add(
+            &origin,
+            "media: Atoll has no CD-ROM; attach the image as a read-only disk",
+        );
     }
     let named = options.take_word("format", &FORMATS, problems);
     let named = named.or_else(|| options.take_word("driver", &FORMATS, problems));
     let cache = take_cache(&mut options, problems);
     let readonly = take_readonly(&mut options, problems);
     let snapshot = options.take_bool("snapshot", problems).unwrap_or(false);
-    let discard = options.take_word("discard", &DISCARD, problems).unwrap_or(true);
+    let discard = options
+        .take_word("discard", &DISCARD, problems)
+        .unwrap_or(true);
     let serial = options.take("serial", problems);
     let pci_slot = take_slot(&mut options, problems);
     let (backing, backing_node) = take_backing(&mut options, base, problems);
     if backing_node.is_some() {
-        problems.add(&origin, "backing: a -drive names the path of a backing file that is allowed");
+        problems.add(
+            &origin,
+            "backing: a -drive names the path of a backing file that is allowed",
+        );
     }
     options.finish(problems);
     let Some(file) = file else {
@@ -137,7 +156,10 @@ pub(crate) fn take_slot(options: &mut Options, problems: &mut Problems) -> Optio
     match u8::from_str_radix(device.trim_start_matches("0x"), 16) {
         Ok(slot) if (1..=31).contains(&slot) => Some(slot),
         _ => {
-            problems.add(&origin, format!("addr: \"{text}\" is not a PCI device from 1 to 1f"));
+            problems.add(
+                &origin,
+                format!("addr: \"{text}\" is not a PCI device from 1 to 1f"),
+            );
             None
         }
     }
@@ -152,7 +174,9 @@ fn take_readonly(options: &mut Options, problems: &mut Problems) -> bool {
 /// `cache=MODE`, or the three properties that it stands for.
 fn take_cache(options: &mut Options, problems: &mut Problems) -> CacheMode {
     let modes = CacheMode::ALL.map(|mode| (mode.name(), mode));
-    let mode = options.take_word("cache", &modes, problems).unwrap_or_default();
+    let mode = options
+        .take_word("cache", &modes, problems)
+        .unwrap_or_default();
     let (direct, no_flush) = take_cache_properties(options, problems);
     let write_back = options.take_bool("cache.writeback", problems);
     if direct.is_none() && no_flush.is_none() && write_back.is_none() {
@@ -195,10 +219,17 @@ fn take_backing(
     while options.has_prefix("backing.") {
         let mut inner = options.take_prefix("backing.");
         inner.ignore(&HARMLESS);
-        inner.take_word("driver", &[("qcow2", ()), ("raw", ()), ("file", ())], problems);
+        inner.take_word(
+            "driver",
+            &[("qcow2", ()), ("raw", ()), ("file", ())],
+            problems,
+        );
         inner.take_word("file.driver", &[("file", ())], problems);
         let file = inner.take("file.filename", problems);
-        paths.extend(file.or_else(|| inner.take("filename", problems)).map(|f| base.join(f)));
+        paths.extend(
+            file.or_else(|| inner.take("filename", problems))
+                .map(|f| base.join(f)),
+        );
         let (deeper, name) = take_backing(&mut inner, base, problems);
         paths.extend(deeper);
         node = node.or(name);
@@ -224,7 +255,9 @@ pub(crate) fn parse_blockdev(
     let readonly = take_readonly(&mut options, problems);
     let (direct, no_flush) = take_cache_properties(&mut options, problems);
     let discard = options.take_word("discard", &DISCARD, problems);
-    let path = options.take("filename", problems).map(|name| base.join(name));
+    let path = options
+        .take("filename", problems)
+        .map(|name| base.join(name));
     let file = options.take("file", problems);
     let mut inner = options.take_prefix("file.");
     inner.ignore(&HARMLESS);
@@ -237,7 +270,10 @@ pub(crate) fn parse_blockdev(
     let (backing, backing_node) = take_backing(&mut options, base, problems);
     options.finish(problems);
     let (Some(driver), Some(name)) = (driver, name) else {
-        problems.add(&origin, "a block device needs driver=raw|qcow2|file and node-name=NAME");
+        problems.add(
+            &origin,
+            "a block device needs driver=raw|qcow2|file and node-name=NAME",
+        );
         return None;
     };
     Some(Node {
@@ -267,20 +303,29 @@ pub(crate) fn image_of_node(
         Driver::File => ImageFormat::Raw,
         Driver::Format(format) => format,
     };
-    let below = node.file.as_deref().map(|file| file_node(nodes, node, file, problems));
+    let below = node
+        .file
+        .as_deref()
+        .map(|file| file_node(nodes, node, file, problems));
     let (below_path, below_node) = match below {
         Some(Some(file)) => (file.path.clone(), Some(file)),
         Some(None) => return None,
         None => (None, None),
     };
     let Some(path) = node.path.clone().or(below_path) else {
-        problems.add(&node.origin, "names no file: file.filename=PATH or file=NODE");
+        problems.add(
+            &node.origin,
+            "names no file: file.filename=PATH or file=NODE",
+        );
         return None;
     };
     let direct = node.direct || below_node.is_some_and(|file| file.direct);
     let no_flush = node.no_flush || below_node.is_some_and(|file| file.no_flush);
     let cache = CacheMode::from_properties(write_cache, direct, no_flush).unwrap_or_else(|| {
-        problems.add(&node.origin, "no cache mode has this combination of cache.* and write-cache");
+        problems.add(
+            &node.origin,
+            "no cache mode has this combination of cache.* and write-cache",
+        );
         CacheMode::default()
     });
     Some(Image {
@@ -303,9 +348,17 @@ fn file_node<'a>(
 ) -> Option<&'a Node> {
     let found = nodes.iter().find(|other| other.name == file);
     match found {
-        None => problems.unknown(&node.origin, "node", file, nodes.iter().map(|n| n.name.as_str())),
+        None => problems.unknown(
+            &node.origin,
+            "node",
+            file,
+            nodes.iter().map(|n| n.name.as_str()),
+        ),
         Some(other) if other.driver != Driver::File => {
-            problems.add(&node.origin, format!("file: node \"{file}\" is not of driver=file"));
+            problems.add(
+                &node.origin,
+                format!("file: node \"{file}\" is not of driver=file"),
+            );
         }
         Some(_) => {}
     }
@@ -323,7 +376,10 @@ fn backing_of(nodes: &[Node], node: &Node) -> Vec<PathBuf> {
         next = node.backing_node.as_deref().and_then(find);
         if let Some(backing) = next {
             let file = backing.file.as_deref().and_then(find);
-            let path = backing.path.as_ref().or_else(|| file.and_then(|f| f.path.as_ref()));
+            let path = backing
+                .path
+                .as_ref()
+                .or_else(|| file.and_then(|f| f.path.as_ref()));
             paths.extend(path.cloned());
         } else if let Some(word) = &node.backing_node {
             paths.push(PathBuf::from(word));

@@ -9,8 +9,23 @@
 //! `finish`; whether a kernel exists or the host has the memory is the command line's preflight.
 #![forbid(unsafe_code)]
 
-mod machine;
-mod worker;
+mod chardev;
+mod draft;
+mod drive;
+mod file;
+mod flags;
+pub mod machine;
+mod options;
+mod problem;
+mod script;
+mod settings;
+mod units;
+pub mod worker;
 
+pub use draft::Draft;
+pub use flags::flags_help;
 pub use machine::*;
+pub use problem::{Origin, Problem, Problems};
+pub use script::parse_script;
+pub use settings::CPU_FEATURES;
 pub use worker::*;

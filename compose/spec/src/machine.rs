@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A whole machine: what the guest sees, what serves it on the host, and how it is to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub name: String,
     pub memory_bytes: u64,
@@ -66,7 +66,7 @@ pub struct CpuFeature {
     pub on: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     pub kernel: Option<PathBuf>,
     pub initrd: Option<PathBuf>,
@@ -74,14 +74,14 @@ pub struct Boot {
 }
 
 /// A disk: the image on the host and the device in front of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drive {
     pub id: String,
     pub image: Image,
     pub front: FrontEnd,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     pub path: PathBuf,
     pub format: ImageFormat,
@@ -167,7 +167,7 @@ impl CacheMode {
 }
 
 /// The device through which the guest sees a drive: a virtio-blk PCI function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrontEnd {
     pub id: String,
     /// What VIRTIO_BLK_T_GET_ID answers; at most 20 bytes.
@@ -176,13 +176,13 @@ pub struct FrontEnd {
     pub pci_slot: u8,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chardev {
     pub id: String,
     pub backend: CharBackend,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CharBackend {
     /// The terminal (or pipe) that `atoll run` was started on.
     Stdio,
@@ -208,7 +208,7 @@ impl CharBackend {
 }
 
 /// A 16550A at one of the four ISA positions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serial {
     /// 0 is COM1 (0x3f8, IRQ 4), as Linux's ttyS0.
     pub index: u8,
@@ -216,7 +216,7 @@ pub struct Serial {
 }
 
 /// What the guest's clock shows at virtual time zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RtcBase {
     /// Seconds since 1970 UTC.
     Epoch(i64),
@@ -232,14 +232,14 @@ impl RtcBase {
 }
 
 /// Where the guest's random numbers come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seed {
     Fixed(u64),
     /// Drawn once from the host, and named in the trail.
     Random,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PolicyChoice {
     /// `paced` as soon as something live is attached, `exact` otherwise.
     Auto,
@@ -277,7 +277,7 @@ impl Engine {
 }
 
 /// `-d` and `-D`: what the worker logs for a developer, and where it goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Debug {
     pub items: Vec<DebugItem>,
     /// Standard error if absent.
@@ -343,6 +343,15 @@ impl DebugItem {
 }
 
 impl Machine {
+    /// The machine as the command line hands it to the broker.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(self)
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
+
     /// The policy of the run. `stdio_is_live` says whether anybody can type at the standard input;
     /// with `/dev/null` there, nobody can.
     pub fn policy(&self, stdio_is_live: bool) -> Policy {

@@ -24,11 +24,19 @@ struct Item {
 
 impl Options {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, items: Vec::new(), asked: Vec::new() }
+        Self {
+            origin,
+            items: Vec::new(),
+            asked: Vec::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, key: impl Into<String>, value: Option<String>, origin: Origin) {
-        self.items.push(Item { key: key.into(), value, origin });
+        self.items.push(Item {
+            key: key.into(),
+            value,
+            origin,
+        });
     }
 
     /// QEMU's syntax. A comma within a value is written twice. A first item without `=` is the
@@ -110,7 +118,12 @@ impl Options {
         let text = self.take(key, problems)?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
-            problems.unknown(&self.origin, key, &text, words.iter().map(|(word, _)| *word));
+            problems.unknown(
+                &self.origin,
+                key,
+                &text,
+                words.iter().map(|(word, _)| *word),
+            );
         }
         found.map(|(_, value)| *value)
     }
@@ -138,25 +151,34 @@ impl Options {
     /// Takes everything below `prefix` as a group of its own, without the prefix.
     pub(crate) fn take_prefix(&mut self, prefix: &str) -> Self {
         let mut inner = Self::new(self.origin.clone());
-        self.items.retain(|item| match item.key.strip_prefix(prefix) {
-            Some(rest) => {
-                inner.push(rest, item.value.clone(), item.origin.clone());
-                false
-            }
-            None => true,
-        });
+        self.items
+            .retain(|item| match item.key.strip_prefix(prefix) {
+                Some(rest) => {
+                    inner.push(rest, item.value.clone(), item.origin.clone());
+                    false
+                }
+                None => true,
+            });
         inner
     }
 
     /// The first key that stands without a value, with its text: `-chardev`'s and `-cpu`'s lists.
     pub(crate) fn drain(&mut self) -> Vec<(String, Option<String>)> {
-        self.items.drain(..).map(|item| (item.key, item.value)).collect()
+        self.items
+            .drain(..)
+            .map(|item| (item.key, item.value))
+            .collect()
     }
 
     /// Reports every key that nobody took.
     pub(crate) fn finish(self, problems: &mut Problems) {
         for item in &self.items {
-            problems.unknown(&item.origin, "option", &item.key, self.asked.iter().copied());
+            problems.unknown(
+                &item.origin,
+                "option",
+                &item.key,
+                self.asked.iter().copied(),
+            );
         }
     }
 }
@@ -189,7 +211,11 @@ fn flatten_json(
     let text = match value {
         Value::Object(members) => {
             for (name, member) in members {
-                let inner = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let inner = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
                 flatten_json(options, &inner, member, origin)?;
             }
             return Ok(());
@@ -247,7 +273,10 @@ mod tests {
         given.take("first", &mut problems);
         given.take("format", &mut problems);
         given.finish(&mut problems);
-        assert_eq!(problems.to_string(), "unknown option \"fromat\"; did you mean \"format\"?");
+        assert_eq!(
+            problems.to_string(),
+            "unknown option \"fromat\"; did you mean \"format\"?"
+        );
     }
 
     #[test]
@@ -255,7 +284,10 @@ mod tests {
         let text = r#"{"driver":"qcow2","file":{"driver":"file","filename":"x"},"read-only":true}"#;
         let mut problems = Problems::default();
         let mut given = Options::from_json(text, &Origin::Whole).unwrap();
-        assert_eq!(given.take("file.filename", &mut problems).as_deref(), Some("x"));
+        assert_eq!(
+            given.take("file.filename", &mut problems).as_deref(),
+            Some("x")
+        );
         assert_eq!(given.take_bool("read-only", &mut problems), Some(true));
         assert!(Options::from_json("[1]", &Origin::Whole).is_err());
         assert!(Options::from_json("{", &Origin::Whole).is_err());

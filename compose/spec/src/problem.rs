@@ -43,7 +43,10 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     pub fn add(&mut self, origin: &Origin, message: impl Into<String>) {
-        self.0.push(Problem { origin: origin.clone(), message: message.into() });
+        self.0.push(Problem {
+            origin: origin.clone(),
+            message: message.into(),
+        });
     }
 
     /// A word that is not one of `known`.
@@ -131,7 +134,7 @@ mod tests {
             ("kernle", "kernel", 1),
             ("knel", "kernel", 2),
             ("append", "apend", 1),
-            ("drive", "device", 2),
+            ("drive", "device", 3),
         ];
         for (a, b, expected) in cases {
             assert_eq!(distance(a, b), expected, "{a} {b}");

@@ -29,7 +29,10 @@ pub fn parse_script(name: &str, text: &str) -> Result<Vec<ScriptStep>, Problems>
     let mut pending: Option<Vec<u8>> = None;
     let mut delay_ns = DEFAULT_DELAY_NS;
     for (index, line) in text.lines().enumerate() {
-        let origin = Origin::File { name: name.to_owned(), line: index + 1 };
+        let origin = Origin::File {
+            name: name.to_owned(),
+            line: index + 1,
+        };
         let line = line.trim();
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
@@ -38,7 +41,10 @@ pub fn parse_script(name: &str, text: &str) -> Result<Vec<ScriptStep>, Problems>
             comment if comment.starts_with('#') => {}
             "expect" => match quoted(rest) {
                 Ok(_) if pending.is_some() => {
-                    problems.add(&origin, "an expect follows an expect; send something between");
+                    problems.add(
+                        &origin,
+                        "an expect follows an expect; send something between",
+                    );
                 }
                 Ok(bytes) if bytes.is_empty() => problems.add(&origin, "expects nothing"),
                 Ok(bytes) => pending = Some(bytes),
@@ -47,7 +53,12 @@ pub fn parse_script(name: &str, text: &str) -> Result<Vec<ScriptStep>, Problems>
             "send" => match quoted(rest) {
                 Ok(send) => {
                     let expect = pending.take().unwrap_or_default();
-                    steps.push(ScriptStep { port, expect, send, delay_ns });
+                    steps.push(ScriptStep {
+                        port,
+                        expect,
+                        send,
+                        delay_ns,
+                    });
                     delay_ns = DEFAULT_DELAY_NS;
                 }
                 Err(message) => problems.add(&origin, message),
@@ -67,9 +78,18 @@ pub fn parse_script(name: &str, text: &str) -> Result<Vec<ScriptStep>, Problems>
     }
     // A last expect with nothing to send still says where the script has come to its end.
     if let Some(expect) = pending {
-        steps.push(ScriptStep { port, expect, send: Vec::new(), delay_ns });
+        steps.push(ScriptStep {
+            port,
+            expect,
+            send: Vec::new(),
+            delay_ns,
+        });
     }
-    if problems.is_empty() { Ok(steps) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(steps)
+    } else {
+        Err(problems)
+    }
 }
 
 /// The bytes of a quoted text.
@@ -98,7 +118,9 @@ fn quoted(text: &str) -> Result<Vec<u8>, String> {
             Some('"') => b'"',
             Some('x') => {
                 let digits: String = letters.by_ref().take(2).collect();
-                let parsed = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2);
+                let parsed = u8::from_str_radix(&digits, 16)
+                    .ok()
+                    .filter(|_| digits.len() == 2);
                 parsed.ok_or_else(|| format!("\\x{digits} is not a byte in hexadecimal"))?
             }
             Some(other) => return Err(format!("unknown escape \\{other}")),

@@ -34,7 +34,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000_000_000,
         _ => return Err(wrong()),
     };
-    scaled(digits, unit).map(Duration::from_nanos).ok_or_else(wrong)
+    scaled(digits, unit)
+        .map(Duration::from_nanos)
+        .ok_or_else(wrong)
 }
 
 /// `whole.fraction` times `unit`, exactly, or nothing if it is no number, does not fit, or leaves
@@ -47,7 +49,11 @@ fn scaled(digits: &str, unit: u64) -> Option<u64> {
     }
     let base = whole.parse::<u64>().ok()?.checked_mul(unit)?;
     if fraction.is_empty() {
-        return if digits.contains('.') { None } else { Some(base) };
+        return if digits.contains('.') {
+            None
+        } else {
+            Some(base)
+        };
     }
     let ten_to = 10u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = fraction.parse::<u128>().ok()? * u128::from(unit);
@@ -95,7 +101,8 @@ pub(crate) fn date(text: &str) -> Option<i64> {
         && hour < 24
         && minute < 60
         && second < 60;
-    in_range.then(|| days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+    in_range
+        .then(|| days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
@@ -161,7 +168,11 @@ mod tests {
             ("1d", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(duration(text).ok(), expected.map(Duration::from_nanos), "{text}");
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_nanos),
+                "{text}"
+            );
         }
     }
 

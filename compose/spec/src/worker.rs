@@ -16,6 +16,16 @@ use serde::{Deserialize, Serialize};
 pub struct WorkerMachine {
     pub guest: GuestMachine,
     pub run: RunOptions,
+    pub kernel: Option<Blob>,
+    pub initrd: Option<Blob>,
+}
+
+/// A file that the broker read for the worker: the segment of this number, and how much of it is the
+/// file (a segment is as long as its last page).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    pub index: u16,
+    pub len: u64,
 }
 
 /// Everything that the guest can see: equal values, equal inputs, equal run.
@@ -95,6 +105,8 @@ pub struct Resolved {
     pub seed: u64,
     pub policy: Policy,
     pub script: Vec<ScriptStep>,
+    pub kernel: Option<Blob>,
+    pub initrd: Option<Blob>,
 }
 
 impl WorkerMachine {
@@ -124,7 +136,12 @@ impl WorkerMachine {
             vtime_limit_ns: machine.vtime_limit.map(nanoseconds),
             debug: machine.debug.items.clone(),
         };
-        Self { guest, run }
+        Self {
+            guest,
+            run,
+            kernel: resolved.kernel,
+            initrd: resolved.initrd,
+        }
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
