@@ -2,8 +2,8 @@
 //!
 //! A [`Doorbell`] is what others ring; a [`Waiter`] is the one place where its owner sleeps. It spins first, because a
 //! reply that is on its way takes 0.1 us when both sides spin and 40 to 100 us through the kernel. How long it spins
-//! follows what spinning brought lately: what came while it spun raises the budget, what did not halves it, and on a
-//! machine with one core it never spins.
+//! follows how long it had to wait lately: waits that spinning could have bridged raise the budget to twice their
+//! length, longer ones halve it (so it shrinks when cores are scarce), and on a machine with one core it never spins.
 
 use crate::sleep::{self, Sleeping};
 use crate::sync::Ordering;
@@ -96,48 +96,54 @@ impl Waiter {
     /// Waits until `ready` or the deadline; returns the last `ready`. `ready` must cover all reasons to go on, and each
     /// must ring this bell after it has become true.
     pub fn wait(&mut self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
-        if ready() || self.spin(deadline, &mut ready) {
+        if ready() {
             return true;
         }
+        let start = Instant::now();
+        let came = self.spin(start, deadline, &mut ready) || self.sleep(deadline, &mut ready);
+        self.learn(start.elapsed());
+        came
+    }
+
+    /// Had spinning been the right thing? Up to `SPIN_MAX` it would have been, with twice the time that it took as
+    /// margin; a longer wait says that the next one is better slept through.
+    fn learn(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
+        self.spin_ns = match took {
+            0..=SPIN_MAX => self.spin_ns.max(2 * took).min(SPIN_MAX),
+            _ => (self.spin_ns / 2).max(SPIN_MIN),
+        };
+    }
+
+    fn spin(
+        &self,
+        start: Instant,
+        deadline: Option<Instant>,
+        ready: &mut impl FnMut() -> bool,
+    ) -> bool {
+        let budget = Duration::from_nanos(u64::from(self.spin_ns));
+        let end = deadline.map_or(start + budget, |deadline| deadline.min(start + budget));
+        while self.may_spin && Instant::now() < end {
+            for _ in 0..16 {
+                if ready() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    fn sleep(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> bool) -> bool {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return ready();
             }
             let nap = left.map_or(NAP, |left| left.min(NAP));
-            let mut found = false;
-            sleep::sleep_unless(
-                &*self.bell,
-                || {
-                    found = ready();
-                    found
-                },
-                Some(nap),
-            );
-            if found || ready() {
+            sleep::sleep_unless(&*self.bell, &mut *ready, Some(nap));
+            if ready() {
                 return true;
-            }
-        }
-    }
-
-    fn spin(&mut self, deadline: Option<Instant>, ready: &mut impl FnMut() -> bool) -> bool {
-        if !self.may_spin {
-            return false;
-        }
-        let start = Instant::now();
-        let budget = Duration::from_nanos(u64::from(self.spin_ns));
-        loop {
-            for _ in 0..16 {
-                if ready() {
-                    self.spin_ns = (self.spin_ns * 2).min(SPIN_MAX);
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            let now = Instant::now();
-            if now - start >= budget || deadline.is_some_and(|deadline| now >= deadline) {
-                self.spin_ns = (self.spin_ns / 2).max(SPIN_MIN);
-                return false;
             }
         }
     }
