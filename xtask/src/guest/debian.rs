@@ -30,6 +30,8 @@ echo debian > "$1/etc/hostname"
 echo "127.0.0.1 localhost debian" > "$1/etc/hosts"
 echo "/dev/vda / ext4 errors=remount-ro 0 1" > "$1/etc/fstab"
 echo root:atoll | chroot "$1" chpasswd
+# chpasswd's backup has no permission bits at all, and mke2fs without root could not read it.
+rm -f "$1/etc/shadow-"
 chroot "$1" systemd-machine-id-setup
 chroot "$1" systemctl enable serial-getty@ttyS0.service
 "#;
