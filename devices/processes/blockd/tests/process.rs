@@ -13,7 +13,8 @@ use atoll_abi::control::{
 };
 use atoll_abi::link::{LinkGeometry, LinkKind};
 use atoll_abi::{ABI_VERSION, LinkId, PeerId, Status, VirtualTime};
-use atoll_transport::{LinkClient, LinkMemory, Session, SubmitError, Waiter, process};
+use atoll_transport::{LinkClient, LinkMemory, Listener, Session, SubmitError, Waiter, process};
+use rustix::event::{PollFd, PollFlags};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SIZE: u64 = 8 << 20;
@@ -86,15 +87,21 @@ impl Machine {
             .spawn()
             .unwrap();
         drop(command);
-        let mut process = Process {
+        let process = Process {
             child,
             session: ours,
         };
+        self.welcome(process, "")
+    }
+
+    /// Shakes hands with a process that says it is `name`.
+    fn welcome(&self, mut process: Process, name: &str) -> Process {
         let hello = process.expect(|control| matches!(control, Control::Hello(_)));
         let Control::Hello(hello) = hello else {
             unreachable!()
         };
         assert_eq!((hello.role, hello.pid), (Role::Block, process.child.id()));
+        assert_eq!(hello.name, name);
         let peer = PeerId::new(1, self.generation);
         process
             .session
@@ -314,6 +321,28 @@ fn requests_are_answered_and_the_end_is_orderly() {
         .unwrap();
     assert!(process.wait().success());
     check(&path);
+}
+
+#[test]
+fn a_process_that_others_start_finds_the_broker_by_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = image(&directory, "raw", SIZE);
+    let socket = directory.path().join("broker");
+    let listener = Listener::bind(&socket).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_blockd"))
+        .args(["--name", "disk0", "--socket"])
+        .arg(&socket)
+        .spawn()
+        .unwrap();
+    let mut knock = [PollFd::new(&listener, PollFlags::IN)];
+    rustix::event::poll(&mut knock, Some(&PATIENCE.try_into().unwrap())).unwrap();
+    let session = listener.try_accept().unwrap().expect("somebody knocked");
+    let mut machine = Machine::new(&path, ImageFormat::Raw);
+    let mut process = machine.welcome(Process { child, session }, "disk0");
+    process.expect(|control| matches!(control, Control::Ready));
+    process.session.send(&Control::Start).unwrap();
+    assert_eq!(machine.info().size_bytes, SIZE);
+    process.kill();
 }
 
 #[test]
