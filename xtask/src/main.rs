@@ -6,8 +6,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use xtask::guest::{self, Options};
+use xtask::{host, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
         --sources FILE        an apt source list to use instead of the machine's own
         --alpine-tarball FILE Alpine's mini root file system (.tar.gz)
         --force               builds anew what is already there
+  tidy  checks every file and manifest against the design's rules
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((command, rest)) if command == "guest" => run_guest(rest),
+        Some((command, rest)) if command == "tidy" && rest.is_empty() => run_tidy(),
         Some((command, _)) if command == "help" || command == "--help" || command == "-h" => {
             print!("{USAGE}");
             Ok(())
@@ -46,6 +49,17 @@ fn run(args: &[String]) -> Result<()> {
         Some((command, _)) => bail!("there is no command {command:?}\n{USAGE}"),
         None => bail!("which command?\n{USAGE}"),
     }
+}
+
+fn run_tidy() -> Result<()> {
+    let faults = tidy::check(&host::workspace())?;
+    ensure!(
+        faults.is_empty(),
+        "{}\n{} faults",
+        faults.join("\n"),
+        faults.len()
+    );
+    Ok(())
 }
 
 fn run_guest(args: &[String]) -> Result<()> {

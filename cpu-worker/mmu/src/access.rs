@@ -31,6 +31,12 @@ pub struct Loc {
 }
 
 impl Loc {
+    /// Whether it is plain RAM without code marks, so that writing it has no consequences to look for.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.host != 0
+    }
+
     /// Where the access is not to RAM, or only in part: the pieces as (physical address, bytes). The second may be empty.
     #[inline]
     pub fn device(&self, bytes: u32) -> Option<[(u64, u32); 2]> {
@@ -124,6 +130,31 @@ impl Mmu {
             return Ok(());
         }
         self.store_as(self.kind, va, bytes, value)
+    }
+
+    /// Stores 1, 2, 4 or 8 bytes if that needs no walk and meets no mark and no device; false: nothing was done.
+    #[inline(always)]
+    pub fn try_store(&mut self, va: u64, bytes: u32, value: u64) -> bool {
+        let host = self.fast(va, bytes, true);
+        if host != 0 {
+            // SAFETY: as in `store`.
+            unsafe { write_host(host, bytes, value) };
+        }
+        host != 0
+    }
+
+    /// Stores 16 bytes likewise.
+    #[inline(always)]
+    pub fn try_store128(&mut self, va: u64, value: [u64; 2]) -> bool {
+        let host = self.fast(va, 16, true);
+        if host != 0 {
+            // SAFETY: as in `store`.
+            unsafe {
+                write_host(host, 8, value[0]);
+                write_host(host + 8, 8, value[1]);
+            }
+        }
+        host != 0
     }
 
     /// Loads 16 bytes, the low half first.

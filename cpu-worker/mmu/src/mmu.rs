@@ -58,6 +58,10 @@ pub struct Mmu {
     pub data: *mut TlbEntry,
     /// The current code set: [`CODE_ENTRIES`] entries.
     pub code: *mut TlbEntry,
+    /// For emitted code: what a helper that preserves every register gives back.
+    pub answer: u64,
+    /// For emitted code: the addresses of its helpers, so that it holds none itself.
+    pub helpers: [usize; 8],
     pub(crate) kind: Privilege,
     pub(crate) slot: usize,
     pub(crate) regs: PagingRegs,
@@ -83,6 +87,8 @@ impl Mmu {
         let mut mmu = Mmu {
             data: std::ptr::null_mut(),
             code: std::ptr::null_mut(),
+            answer: 0,
+            helpers: [0; 8],
             kind: Privilege::Supervisor,
             slot: 0,
             regs: PagingRegs::default(),

@@ -32,6 +32,8 @@ pub struct Fault {
     pub code: Option<u32>,
     /// What CR2 becomes (#PF only; the faulting linear address).
     pub cr2: u64,
+    /// #GP(0) for an address that is not canonical: #SS(0) if the access went through SS, which who knows the instruction sees to.
+    pub non_canonical: bool,
 }
 
 impl Fault {
@@ -41,6 +43,7 @@ impl Fault {
             vector,
             code: None,
             cr2: 0,
+            non_canonical: false,
         }
     }
     /// A fault with an error code.
@@ -49,6 +52,7 @@ impl Fault {
             vector,
             code: Some(code),
             cr2: 0,
+            non_canonical: false,
         }
     }
     /// #UD.

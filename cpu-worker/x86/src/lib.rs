@@ -10,10 +10,14 @@
 
 pub mod bus;
 pub mod cpu;
+pub mod decode;
 pub mod eval;
 pub mod exception;
+pub mod features;
 pub mod flags;
+pub mod interp;
 pub mod op;
+pub mod semantics;
 pub mod state;
 
 pub use bus::Bus;

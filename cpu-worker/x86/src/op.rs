@@ -163,6 +163,49 @@ pub struct Op {
     pub sub2: u8,
 }
 
+impl Op {
+    /// No operation of no length: what decoding starts from.
+    pub const EMPTY: Op = Op {
+        run: |_, _| Ok(()),
+        imm: 0,
+        disp: 0,
+        kind: Kind::Nop,
+        flags: OpFlags::empty(),
+        width: Width::D,
+        width2: Width::D,
+        len: 0,
+        dst_arg: Arg::None,
+        dst: 0,
+        src_arg: Arg::None,
+        src: 0,
+        base: ZERO,
+        index: ZERO,
+        scale: 0,
+        addr: AddrSize::A64,
+        seg: Seg::Ds,
+        sub: 0,
+        sub2: 0,
+    };
+
+    /// Whether any of these flags is set.
+    #[inline(always)]
+    pub const fn has(&self, flags: OpFlags) -> bool {
+        self.flags.intersects(flags)
+    }
+
+    /// The width of the stack pointer.
+    #[inline(always)]
+    pub const fn stack_width(&self) -> Width {
+        if self.has(OpFlags::LONG) {
+            Width::Q
+        } else if self.has(OpFlags::STACK_WIDE) {
+            Width::D
+        } else {
+            Width::W
+        }
+    }
+}
+
 /// Condition codes in the encoding's order (Intel SDM vol. 1, appendix B).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]

@@ -133,8 +133,8 @@ pub const MXCSR_FLAGS: u32 = 0x3f;
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct State {
-    /// General registers in the encoding's order, then ZERO, then RIP.
-    pub gpr: [u64; 18],
+    /// General registers in the encoding's order, then ZERO, then RIP; the rest is unused and makes the index a mask.
+    pub gpr: [u64; 32],
     pub flags: LazyFlags,
     /// EFLAGS without the arithmetic bits.
     pub rflags: u64,

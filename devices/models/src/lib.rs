@@ -14,4 +14,5 @@
 pub mod irq;
 pub mod pci;
 mod pin;
+pub mod platform;
 pub mod uart;

@@ -1,1 +1,2 @@
 //! Real guests, booted.
+#![forbid(unsafe_code)]

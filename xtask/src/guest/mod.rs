@@ -9,6 +9,7 @@ mod cpio;
 mod debian;
 mod initramfs;
 mod modules;
+mod qcow2;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub const DEFAULT: &str = "linux-cloud";
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
 const DISK: &str = "disk.qcow2";
+/// What the empty disk beside a shell guest could hold.
+const SCRATCH_BYTES: u64 = 1 << 30;
 /// What it was made from.
 const RECIPE: &str = "recipe.txt";
 
@@ -83,7 +86,7 @@ struct Recipe {
 }
 
 fn recipe(name: &str) -> Result<Recipe> {
-    let shell = || initramfs::recipe_text();
+    let shell = || format!("{}\ndisk {SCRATCH_BYTES}\n", initramfs::recipe_text());
     Ok(match name {
         "linux-cloud" => Recipe {
             build: |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "bookworm", options),
@@ -166,6 +169,7 @@ fn linux_shell(dir: &Path, kernel_package: &str, suite: &str, options: &Options)
     progress("packing the initial RAM disk");
     let tree = initramfs::shell(&busybox, &kernel_tree)?;
     initramfs::write_gzip(&tree, &dir.join(INITRD))?;
+    fs::write(dir.join(DISK), qcow2::empty(SCRATCH_BYTES))?;
     fs::remove_dir_all(dir.join("tmp"))?;
     Ok(())
 }

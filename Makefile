@@ -1,0 +1,63 @@
+# The doors of the repository. Everything goes through cargo; this file only names the ways in.
+#
+#   make run                a Linux shell inside Atoll
+#   make test               every check and test; what .ci/run runs
+#   make isa                the long campaign against the host CPU
+#   make lockstep-debian    the Debian disk's whole boot, interpreter beside translator
+#   make bench              Atoll and QEMU side by side
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# The guest's files, found where `cargo xtask guest` keeps them.
+GUESTS := $(or $(ATOLL_GUESTS),.atoll/guests)
+LINUX  := $(GUESTS)/linux-cloud
+DISK   := .atoll/disk.qcow2
+
+# One profile for everything, so that nothing is compiled twice.
+CARGO_FLAGS := --release --locked
+PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
+
+.PHONY: run test bench isa lockstep-debian build guest checks clean
+
+run: build guest $(DISK)
+	target/release/atoll run -m 512 -nographic -no-reboot \
+	    -kernel $(LINUX)/vmlinuz -initrd $(LINUX)/initrd.img -append "console=ttyS0" \
+	    -drive file=$(DISK),format=qcow2,if=virtio
+
+build:
+	@.ci/setup run
+	cargo build $(CARGO_FLAGS) $(PROGRAMS)
+
+guest:
+	@.ci/setup run
+	@cargo xtask guest > /dev/null
+
+# The disk of `make run` is the user's: it is made once and never replaced.
+$(DISK): | guest
+	@mkdir -p $(@D)
+	cp $(LINUX)/disk.qcow2 $@
+
+test: checks build guest
+	cargo test $(CARGO_FLAGS) --workspace --exclude guest-tests
+	cargo test $(CARGO_FLAGS) -p guest-tests -- --test-threads=2
+
+checks:
+	@.ci/setup test
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+isa: build
+	@.ci/setup test
+	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+
+lockstep-debian: build
+	@.ci/setup debian
+	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture debian
+
+bench: build
+	@.ci/setup bench
+	cargo run $(CARGO_FLAGS) -p atoll-bench
+
+clean:
+	cargo clean

@@ -1,0 +1,8 @@
+//! The interpreter: [`crate::Eval`] on integers, a handler for each operand form, and cached decoded blocks.
+
+mod eval;
+pub mod eval_fp;
+pub mod eval_vec;
+mod handlers;
+
+pub(crate) use handlers::handler;
