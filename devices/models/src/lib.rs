@@ -16,3 +16,4 @@ pub mod pci;
 mod pin;
 pub mod platform;
 pub mod uart;
+pub mod virtio;
