@@ -23,13 +23,11 @@ pub struct Disk {
     pub size_bytes: u64,
     pub block_bytes: u32,
     pub read_only: bool,
-    /// Writes may sit in a volatile cache until a flush.
-    pub write_cache: bool,
     pub discard: bool,
 }
 
 /// Builds the board of `guest`. `disk` tells of the disk at a place.
-pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disk: &dyn Fn(u16) -> Disk) -> Board {
+pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks: &[Option<Disk>]) -> Board {
     let mut pci = PciRoot::new();
     pci.add_bridge(0, &bridges::host_bridge());
     pci.add_bridge(1 << 3, &bridges::isa_bridge());
@@ -49,7 +47,7 @@ pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disk: 
                 let (port, irq) = map::COM[usize::from(*index) % map::COM.len()];
                 seats.push(seat(&spec.id, Uart::new(port), &[LineTarget::Isa(irq)], at));
             }
-            PlaceKind::VirtioBlk { .. } => { let _ = (disk, &mut pci); }
+            PlaceKind::VirtioBlk { .. } => { let _ = (disks, &mut pci); }
         }
     }
     Board::new(ram, seats, pci, guest.rtc_epoch, Script::new(&guest.script), backends)

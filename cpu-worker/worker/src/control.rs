@@ -32,6 +32,7 @@ pub struct Wire {
     pub waited_ns: u64,
     pub idle_wall_ns: u64,
     waiting_since: Option<Instant>,
+    started: Instant,
 }
 
 impl std::fmt::Debug for Wire {
@@ -50,7 +51,12 @@ impl Wire {
             .spawn(move || read_session(session, &shared, &ring))
             .expect("a thread can be started when the process has just begun");
         let broker_bell = Doorbell::new(clock.map(|page| &page.broker_bell));
-        Wire { clock, broker_bell, waiter: bell.waiter(), inbox, links, waited_ns: 0, idle_wall_ns: 0, waiting_since: None }
+        Wire { clock, broker_bell, waiter: bell.waiter(), inbox, links, waited_ns: 0, idle_wall_ns: 0, waiting_since: None, started: Instant::now() }
+    }
+
+    /// Wall time since the worker attached.
+    pub fn wall_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     pub fn waiter(&mut self) -> &mut Waiter {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use atoll_abi::block::DiskFlags;
 use atoll_abi::config::{Config, WorkerConfig};
 use atoll_abi::control::{Attach, Control, ExitReport, Fault, FaultKind, Hello, Role, SegmentRole};
 use atoll_abi::exit::ExitReason;
@@ -10,9 +11,9 @@ use atoll_abi::{ABI_VERSION, VirtualTime};
 use atoll_jit::Engine;
 use atoll_machine::{map, pc};
 use atoll_mmu::{Mmu, RamBuilder};
-use atoll_transport::{GuestRam, Incoming, LinkClient, Session, process};
+use atoll_transport::{GuestRam, Incoming, LinkClient, Session, SessionSender, process};
 use atoll_x86::Cpu;
-use machine_spec::{GuestMachine, WorkerMachine};
+use machine_spec::{GuestMachine, PlaceKind, WorkerMachine};
 
 use crate::boot::{self, Images};
 use crate::control::Wire;
@@ -32,11 +33,12 @@ pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let Config::Worker(config) = attach.config.clone() else {
         bail!("the broker attached this worker as another kind of peer");
     };
-    match Worker::build(&config, &attach, fds, session.try_clone()?) {
-        Ok(worker) => worker.run(&mut session),
+    let sender = session.sender()?;
+    match Worker::build(&config, &attach, fds, session) {
+        Ok(worker) => worker.run(&sender),
         Err(error) => {
             let fault = Fault { kind: FaultKind::Config, what: format!("{error:#}") };
-            session.send(&Control::Fault(fault))?;
+            sender.send(&Control::Fault(fault))?;
             Err(error)
         }
     }
@@ -80,7 +82,6 @@ struct Worker {
     links: SharedLinks,
     head: String,
     wants_trail: bool,
-    memory: GuestRam,
 }
 
 impl Worker {
@@ -110,12 +111,12 @@ impl Worker {
         let images = Images::read(&whole(&kernel)?, initrd.as_ref().map(whole).transpose()?.as_ref())?;
         let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.initrd);
         let machine = build_machine(&spec, &memory, images, &links)?;
-        Ok(Worker { machine, links, head, wants_trail: spec.run.trail, memory })
+        Ok(Worker { machine, links, head, wants_trail: spec.run.trail })
     }
 
-    fn run(mut self, session: &mut Session) -> anyhow::Result<()> {
+    fn run(mut self, session: &SessionSender) -> anyhow::Result<()> {
         session.send(&Control::Ready)?;
-        let trail = session.try_clone()?;
+        let trail = session.clone();
         let mut record: Box<dyn FnMut(&str)> = match self.wants_trail {
             // A broker that is gone is noticed by the reading thread; a record that cannot be sent is lost with it.
             true => Box::new(move |line| drop(trail.send(&Control::Trail(line.as_bytes().to_vec())))),
@@ -144,7 +145,7 @@ impl Worker {
             Stopped::Halted => (ExitReason::Halted, "the guest waits with interrupts off and nothing can wake it".into()),
             Stopped::Asked => (ExitReason::Terminated, String::new()),
         };
-        let final_hash = self.machine.final_hash(&self.memory);
+        let final_hash = self.machine.final_hash();
         let stats = stats::json(&mut self.machine, &self.links);
         ExitReport {
             reason,
@@ -165,8 +166,14 @@ impl Worker {
 fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links: &SharedLinks) -> anyhow::Result<Machine> {
     let guest = &spec.guest;
     let ram = guest_ram(guest, memory)?;
-    let disk = |place: u16| disk(links, place);
-    let board = pc::build(guest, ram.clone(), Box::new(links.clone()), &disk);
+    let mut disks = Vec::new();
+    for (place, spec) in guest.places.iter().enumerate() {
+        disks.push(match spec.kind {
+            PlaceKind::VirtioBlk { .. } => Some(disk(links, place as u16)?),
+            PlaceKind::Serial { .. } => None,
+        });
+    }
+    let board = pc::build(guest, ram.clone(), Box::new(links.clone()), &disks);
     let mut cpu = Cpu::new(&guest.cpu, Mmu::new(ram), Box::new(board), guest.seed);
     let clock = &mut cpu.state.clock;
     clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
@@ -177,12 +184,14 @@ fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links:
         let (chunks, entry) = images.plan(&plan).expect("the same images were planned before");
         boot::start(cpu, &chunks, &entry);
     });
+    let memory = memory.clone();
+    let touched = Box::new(move || touched(&memory));
     let options = Options {
         no_reboot: spec.run.no_reboot,
         vtime_limit_ns: spec.run.vtime_limit_ns,
         hash_every_ns: spec.run.trail.then_some(spec.run.hash_every_ns).filter(|every| *every > 0),
     };
-    Ok(Machine::new(cpu, Engine::new(spec.run.engine.into()), boot, options))
+    Ok(Machine::new(cpu, Engine::new(spec.run.engine.into()), boot, touched, options))
 }
 
 /// Guest RAM at its guest-physical places.
@@ -190,10 +199,35 @@ fn guest_ram(guest: &GuestMachine, memory: &GuestRam) -> anyhow::Result<atoll_mm
     if memory.len() as u64 != guest.memory_bytes {
         bail!("the RAM segment has {} bytes, the machine {}", memory.len(), guest.memory_bytes);
     }
-    let _ = (map::HIGH_RAM, RamBuilder::new());
-    todo!()
+    let (low, high) = map::split_ram(guest.memory_bytes);
+    let mut builder = RamBuilder::new();
+    builder.shared(0, memory, 0, low);
+    if high > 0 {
+        builder.shared(map::HIGH_RAM, memory, low, high);
+    }
+    Ok(builder.build())
 }
 
-fn disk(links: &SharedLinks, place: u16) -> pc::Disk {
-    todo!("{links:?} {place}")
+/// The ranges of guest-physical memory that were ever touched, as (address, length).
+fn touched(memory: &GuestRam) -> Vec<(u64, u64)> {
+    let (low, _) = map::split_ram(memory.len() as u64);
+    let place = |(offset, len): (u64, u64)| {
+        let below = low.saturating_sub(offset).min(len);
+        let first = (below > 0).then_some((offset, below));
+        let rest = (len > below).then(|| (map::HIGH_RAM + (offset + below - low), len - below));
+        [first, rest].into_iter().flatten()
+    };
+    memory.data_ranges().into_iter().flat_map(place).collect()
+}
+
+/// Asks the back end of the disk at `place` what it has.
+fn disk(links: &SharedLinks, place: u16) -> anyhow::Result<pc::Disk> {
+    let info = links.lock().disk_info(place);
+    let info = info.with_context(|| format!("the back end of the disk at place {place} did not answer"))?;
+    Ok(pc::Disk {
+        size_bytes: info.size_bytes,
+        block_bytes: info.block_bytes,
+        read_only: info.flags.contains(DiskFlags::READ_ONLY),
+        discard: info.flags.contains(DiskFlags::DISCARD),
+    })
 }

@@ -5,6 +5,7 @@
 //!
 //! RAM is hashed by page, skipping pages of zeroes, so that a page never touched and one written with zeroes are the same.
 
+use atoll_mmu::Ram;
 use atoll_x86::Cpu;
 use std::fmt::Write;
 
@@ -24,32 +25,37 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The hash of all pages of RAM that are not zero, with their addresses.
-pub fn ram_hash(cpu: &Cpu) -> [u8; 32] {
+/// The hash of all pages of RAM in `touched` that are not zero, with their addresses.
+pub fn ram_hash(ram: &Ram, touched: &[(u64, u64)]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    cpu.mmu.ram().for_each_nonzero_page(&mut |address, page| {
-        hasher.update(&address.to_le_bytes());
-        hasher.update(page);
-    });
+    let mut page = [0u8; 4096];
+    for &(start, len) in touched {
+        for address in (start..start + len).step_by(page.len()) {
+            if ram.read(address, &mut page) && page.iter().any(|byte| *byte != 0) {
+                hasher.update(&address.to_le_bytes());
+                hasher.update(&page);
+            }
+        }
+    }
     *hasher.finalize().as_bytes()
 }
 
 /// The hash of all registers.
 pub fn register_hash(cpu: &Cpu) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    cpu.for_each_register_word(&mut |word| {
-        hasher.update(&word.to_le_bytes());
+    cpu.state.hash_registers(&mut |bytes| {
+        hasher.update(bytes);
     });
     *hasher.finalize().as_bytes()
 }
 
 /// One hash for everything.
-pub fn state_hash(now_ns: u64, instructions: u64, cpu: &Cpu, events: [u8; 32]) -> [u8; 32] {
+pub fn state_hash(now_ns: u64, instructions: u64, cpu: &Cpu, touched: &[(u64, u64)], events: [u8; 32]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&now_ns.to_le_bytes());
     hasher.update(&instructions.to_le_bytes());
     hasher.update(&register_hash(cpu));
-    hasher.update(&ram_hash(cpu));
+    hasher.update(&ram_hash(cpu.mmu.ram(), touched));
     hasher.update(&events);
     *hasher.finalize().as_bytes()
 }
@@ -66,11 +72,11 @@ impl Trail {
         )
     }
 
-    pub fn record(&mut self, now_ns: u64, instructions: u64, cpu: &Cpu, events: [u8; 32]) -> String {
+    pub fn record(&mut self, now_ns: u64, instructions: u64, cpu: &Cpu, touched: &[(u64, u64)], events: [u8; 32]) -> String {
         format!(
             "{{\"at\":{now_ns},\"instructions\":{instructions},\"registers\":\"{}\",\"ram\":\"{}\",\"events\":\"{}\",\"rip\":\"{:x}\"}}\n",
             hex(&register_hash(cpu)),
-            hex(&ram_hash(cpu)),
+            hex(&ram_hash(cpu.mmu.ram(), touched)),
             hex(&events),
             cpu.state.rip()
         )

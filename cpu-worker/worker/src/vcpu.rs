@@ -72,6 +72,8 @@ pub struct Machine {
     pub engine: Engine,
     /// Puts firmware, kernel and registers in place: at the start and after each reset.
     boot: Box<dyn Fn(&mut Cpu)>,
+    /// The ranges of RAM that were ever touched, for hashing.
+    touched: Box<dyn Fn() -> Vec<(u64, u64)>>,
     options: Options,
     idle_ns: u64,
     next_hash_ns: u64,
@@ -91,10 +93,16 @@ pub fn board(cpu: &mut Cpu) -> &mut Board {
 }
 
 impl Machine {
-    pub fn new(mut cpu: Cpu, engine: Engine, boot: Box<dyn Fn(&mut Cpu)>, options: Options) -> Machine {
+    pub fn new(
+        mut cpu: Cpu,
+        engine: Engine,
+        boot: Box<dyn Fn(&mut Cpu)>,
+        touched: Box<dyn Fn() -> Vec<(u64, u64)>>,
+        options: Options,
+    ) -> Machine {
         boot(&mut cpu);
         let next_hash_ns = options.hash_every_ns.unwrap_or(u64::MAX);
-        Machine { cpu, engine, boot, options, idle_ns: 0, next_hash_ns, resets: 0, trail: Trail::default() }
+        Machine { cpu, engine, boot, touched, options, idle_ns: 0, next_hash_ns, resets: 0, trail: Trail::default() }
     }
 
     pub fn now_ns(&self) -> u64 {
@@ -229,13 +237,13 @@ impl Machine {
     pub fn trail_record(&mut self) -> String {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();
-        self.trail.record(now_ns, instructions, &self.cpu, events)
+        self.trail.record(now_ns, instructions, &self.cpu, &(self.touched)(), events)
     }
 
     /// The hash that stands for the whole run: registers, RAM, events and time.
     pub fn final_hash(&mut self) -> [u8; 32] {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();
-        crate::trail::state_hash(now_ns, instructions, &self.cpu, events)
+        crate::trail::state_hash(now_ns, instructions, &self.cpu, &(self.touched)(), events)
     }
 }
