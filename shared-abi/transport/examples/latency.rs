@@ -11,6 +11,7 @@ use atoll_abi::{LinkId, PeerId, Status, VirtualTime};
 use atoll_transport::attach::{Incoming, Outgoing};
 use atoll_transport::process::{inherit, take_inherited};
 use atoll_transport::{LinkClient, LinkMemory, LinkServer, Result, Session, Waiter};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const HOT: usize = 100_000;
@@ -48,24 +49,26 @@ fn serve(mut session: Session) -> Result<()> {
     Ok(())
 }
 
+/// Starts the child with a fresh link, measures, and waits for the child's end.
 fn measure() -> Result<()> {
-    let link = LinkMemory::create(
-        "latency",
-        LinkKind::Block,
-        &LinkGeometry::default_for(LinkKind::Block),
-        1,
-    )?;
-    let mut client = LinkClient::new(link.clone())?;
+    let geometry = LinkGeometry::default_for(LinkKind::Block);
+    let link = LinkMemory::create("latency", LinkKind::Block, &geometry, 1)?;
     let (session, child_end) = Session::pair()?;
-    let program = std::env::current_exe().expect("this program has a path");
-    let mut command = std::process::Command::new(program);
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     let fds = inherit(&mut command, vec![child_end.into_fd()]);
     let mut child = command
         .arg(fds[0].to_string())
         .spawn()
         .expect("the child starts");
+    let measured = attach(&session, &link).and_then(|()| round_trips(&link));
+    drop(session);
+    child.wait().expect("the child ends");
+    measured
+}
+
+fn attach(session: &Session, link: &LinkMemory) -> Result<()> {
     let mut out = Outgoing::default();
-    out.link(LinkId(0), &link)?;
+    out.link(LinkId(0), link)?;
     let config = Config::Char(CharConfig {
         kind: CharKind::Null,
         label: String::new(),
@@ -76,8 +79,11 @@ fn measure() -> Result<()> {
         segments: out.segments,
         files: vec![],
     };
-    session.send_with(&Control::Attach(attach), &out.fds)?;
+    session.send_with(&Control::Attach(attach), &out.fds)
+}
 
+fn round_trips(link: &LinkMemory) -> Result<()> {
+    let mut client = LinkClient::new(link.clone())?;
     let mut waiter = link.client_bell().waiter();
     let hot = (0..HOT)
         .map(|_| round_trip(&mut client, &mut waiter))
@@ -94,7 +100,6 @@ fn measure() -> Result<()> {
         link.server_bell().wakes(),
         link.client_bell().wakes()
     );
-    child.wait().expect("the child ends");
     Ok(())
 }
 

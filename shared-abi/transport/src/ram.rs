@@ -44,7 +44,9 @@ impl GuestRam {
         let mut ranges = Vec::new();
         let mut at = 0;
         while let Ok(start) = rustix::fs::seek(fd, SeekFrom::Data(at)) {
-            let Ok(end) = rustix::fs::seek(fd, SeekFrom::Hole(start)) else { return all };
+            let Ok(end) = rustix::fs::seek(fd, SeekFrom::Hole(start)) else {
+                return all;
+            };
             let (start, end) = (start.min(self.len() as u64), end.min(self.len() as u64));
             if start >= end {
                 break;
@@ -153,7 +155,11 @@ mod tests {
         ram.read((1 << 20) - 4, &mut four).unwrap();
         assert_eq!(four, [0, 0, 3, 4]);
         assert!(ram.zero(1, 1 << 20).is_err());
-        assert_eq!(ram.data_ranges(), [((1 << 20) - 4096, 4096)], "what was never touched is no data");
+        assert_eq!(
+            ram.data_ranges(),
+            [((1 << 20) - 4096, 4096)],
+            "what was never touched is no data"
+        );
         ram.discard_all().unwrap();
         ram.read((1 << 20) - 4, &mut four).unwrap();
         assert_eq!(four, [0; 4]);
