@@ -92,6 +92,7 @@ pub struct Attach {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentDesc {
     pub role: SegmentRole,
+    /// Bytes that count; the segment itself has whole pages.
     pub len: u64,
     pub source: SegmentSource,
 }

@@ -69,6 +69,7 @@ fn render_to(page: &mut String, messages: &[(String, Vec<u8>)]) -> core::fmt::Re
         }
         writeln!(page)?;
     }
+    link_regions(page)?;
     writeln!(page, "## Numbers\n")?;
     for (name, table) in ENUMS {
         writeln!(
@@ -81,9 +82,11 @@ fn render_to(page: &mut String, messages: &[(String, Vec<u8>)]) -> core::fmt::Re
         writeln!(page)?;
     }
     writeln!(page, "## Control messages\n")?;
+    let frame =
+        "A frame is a u32 length, a u32 count of file descriptors, and postcard of one message.";
     writeln!(
         page,
-        "postcard after a u32 length. One example of each, as the golden bytes have it.\n"
+        "{frame} One example of each, as the golden bytes have it.\n"
     )?;
     writeln!(page, "| message | bytes |\n|---|---|")?;
     for (name, bytes) in messages {
@@ -91,4 +94,28 @@ fn render_to(page: &mut String, messages: &[(String, Vec<u8>)]) -> core::fmt::Re
         writeln!(page, "| {name} | `{hex}` |")?;
     }
     Ok(())
+}
+
+/// Where things lie in a link segment, for the default geometry of each kind.
+fn link_regions(page: &mut String) -> core::fmt::Result {
+    writeln!(page, "## Regions of a link segment\n")?;
+    writeln!(
+        page,
+        "Each starts on a page: header, request ring, reply ring, input ring, then the three arenas.\n"
+    )?;
+    writeln!(
+        page,
+        "| default | slots | input slots | request arena | reply arena | input arena | segment |"
+    )?;
+    writeln!(page, "|---|---:|---:|---:|---:|---:|---:|")?;
+    for &kind in crate::link::LinkKind::ALL {
+        let g = crate::link::LinkGeometry::default_for(kind);
+        let (slots, input_slots, len) = (g.slots, g.input_slots, g.offsets().len);
+        let (request, reply, input) = (g.request_arena, g.reply_arena, g.input_arena);
+        writeln!(
+            page,
+            "| {kind:?} | {slots} | {input_slots} | {request} | {reply} | {input} | {len} |"
+        )?;
+    }
+    writeln!(page)
 }

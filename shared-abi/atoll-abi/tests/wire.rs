@@ -225,6 +225,7 @@ fn attach(config: Config) -> Control {
     };
     let mut segments: Vec<_> = roles.into_iter().enumerate().map(fd).collect();
     segments[6].source = SegmentSource::Named("/atoll-1".into());
+    segments[6].len = 4000;
     let files = vec![FileDesc {
         name: "terminal-in".into(),
         fd: 6,
@@ -339,6 +340,7 @@ fn controls() -> Vec<(String, Control)> {
             at: VirtualTime(1_000),
         }),
     ];
+    all.push(Control::Trail(b"{}\n".to_vec()));
     let console = [
         ConsoleRequest::Quit,
         ConsoleRequest::Attached,
@@ -408,7 +410,8 @@ fn name_of(control: &Control) -> String {
         | Control::ExitReport(_)
         | Control::LinkLost { .. }
         | Control::LinkReplaced { .. }
-        | Control::Log(_) => first_word(format!("{control:?}")),
+        | Control::Log(_)
+        | Control::Trail(_) => first_word(format!("{control:?}")),
     }
 }
 

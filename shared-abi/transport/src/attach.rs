@@ -1,9 +1,9 @@
 //! The segments of an attach message: described by the broker, opened by the peer.
 
-use crate::{Doorbell, Error, GuestRam, LinkMemory, Result, Segment, SharedPage, View};
-use atoll_abi::LinkId;
+use crate::{Bytes, Doorbell, Error, GuestRam, LinkMemory, Result, Segment, SharedPage, View};
 use atoll_abi::control::{Attach, LinkDesc, MAX_FDS, SegmentDesc, SegmentRole, SegmentSource};
 use atoll_abi::link::BellPage;
+use atoll_abi::{LinkId, PAGE};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -27,6 +27,18 @@ impl<'a> Outgoing<'a> {
             len: segment.len() as u64,
             source,
         });
+        Ok(())
+    }
+
+    /// Adds bytes that lie at the start of `segment` (see [`Segment::from_bytes`]).
+    pub fn blob(&mut self, which: u16, bytes: usize, segment: &'a Segment) -> Result<()> {
+        if bytes > segment.len() {
+            return Err(Error::Protocol("blob is longer than its segment"));
+        }
+        self.segment(SegmentRole::Blob(which), segment)?;
+        if let Some(desc) = self.segments.last_mut() {
+            desc.len = bytes as u64;
+        }
         Ok(())
     }
 
@@ -82,7 +94,7 @@ impl Incoming {
     }
 
     fn open(&mut self, desc: &SegmentDesc) -> Result<Arc<Segment>> {
-        let len = usize::try_from(desc.len).map_err(|_| Error::Protocol("segment is too long"))?;
+        let len = segment_len(desc)?;
         match &desc.source {
             SegmentSource::Fd(index) => Segment::from_fd(self.fd(*index)?, len),
             SegmentSource::Named(name) => Segment::open_named(name, len),
@@ -103,11 +115,17 @@ impl Incoming {
     /// Guest RAM.
     pub fn guest_ram(&mut self) -> Result<GuestRam> {
         let desc = self.desc(|role| *role == SegmentRole::GuestRam)?;
-        let len = usize::try_from(desc.len).map_err(|_| Error::Protocol("segment is too long"))?;
+        let len = segment_len(&desc)?;
         match &desc.source {
             SegmentSource::Fd(index) => GuestRam::from_fd(self.fd(*index)?, len),
             SegmentSource::Named(name) => GuestRam::of(Segment::open_named(name, len)?),
         }
+    }
+
+    /// The bytes that the broker read for this peer under the number `which`.
+    pub fn blob(&mut self, which: u16) -> Result<Bytes> {
+        let desc = self.desc(|role| *role == SegmentRole::Blob(which))?;
+        self.open(&desc)?.bytes(0, desc.len as usize)
     }
 
     /// The bell on which the worker sleeps.
@@ -135,4 +153,12 @@ impl Incoming {
         }
         Ok(links)
     }
+}
+
+/// A segment has whole pages; a description may say fewer bytes, of a blob for example.
+fn segment_len(desc: &SegmentDesc) -> Result<usize> {
+    let len = usize::try_from(desc.len)
+        .ok()
+        .and_then(|len| len.checked_next_multiple_of(PAGE));
+    len.ok_or(Error::Protocol("segment is too long"))
 }

@@ -58,6 +58,13 @@ impl Segment {
         Self::create_mapped(name, len, MapFlags::SHARED)
     }
 
+    /// A sealed memfd that holds a copy of `bytes`, for what the broker reads on behalf of a peer.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Arc<Self>> {
+        let segment = Self::create(name, bytes.len())?;
+        segment.bytes(0, bytes.len())?.write(0, bytes)?;
+        Ok(segment)
+    }
+
     pub(crate) fn create_mapped(name: &str, len: usize, flags: MapFlags) -> Result<Arc<Self>> {
         let len = len.max(1).next_multiple_of(PAGE);
         let fd = memfd(name)?;
@@ -291,6 +298,16 @@ impl<T> fmt::Debug for View<T> {
 }
 
 impl<T: SharedPage> View<T> {
+    /// A zeroed one in a segment of its own.
+    pub fn create(name: &str) -> Result<Self> {
+        Segment::create(name, size_of::<T>())?.view(0)
+    }
+
+    /// What to hand over for others to see it.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
     /// A part of the struct.
     pub fn map<U: SharedPage>(&self, part: impl FnOnce(&T) -> &U) -> View<U> {
         View {

@@ -112,6 +112,8 @@ fn attach_hands_over_segments_by_role() {
     out.segment(SegmentRole::GuestRam, ram.segment()).unwrap();
     out.segment(SegmentRole::Bells, &bells).unwrap();
     out.link(LinkId(7), &link).unwrap();
+    let kernel = Segment::from_bytes("kernel", &[3; 5000]).unwrap();
+    out.blob(1, 5000, &kernel).unwrap();
     let config = Config::Char(CharConfig {
         kind: CharKind::Null,
         label: "tty".into(),
@@ -138,6 +140,10 @@ fn attach_hands_over_segments_by_role() {
     let mut seen = [0; 5];
     ram.read(5 * PAGE as u64, &mut seen).unwrap();
     assert_eq!(&seen, b"guest");
+    let mut bytes = vec![0; 5000];
+    let blob = incoming.blob(1).unwrap();
+    blob.read(0, &mut bytes).unwrap();
+    assert_eq!((blob.len(), bytes), (5000, vec![3; 5000]));
     let bell = incoming.worker_bell().unwrap();
     let links = incoming.links(Some(&bell)).unwrap();
     assert_eq!(
