@@ -7,6 +7,7 @@ use atoll_mmu::Ram;
 use device_core::Model;
 use device_models::platform::{AcpiPm, I8042, Pit, Rtc};
 use device_models::uart::Uart;
+use device_models::virtio::{Block, BlockConfig, VirtioPci};
 use device_models::pci as bridges;
 use machine_spec::{GuestMachine, PlaceKind};
 
@@ -26,7 +27,7 @@ pub struct Disk {
     pub discard: bool,
 }
 
-/// Builds the board of `guest`. `disk` tells of the disk at a place.
+/// Builds the board of `guest`. `disks` tells of the disk at each place that has one.
 pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks: &[Option<Disk>]) -> Board {
     let mut pci = PciRoot::new();
     pci.add_bridge(0, &bridges::host_bridge());
@@ -47,7 +48,21 @@ pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks:
                 let (port, irq) = map::COM[usize::from(*index) % map::COM.len()];
                 seats.push(seat(&spec.id, Uart::new(port), &[LineTarget::Isa(irq)], at));
             }
-            PlaceKind::VirtioBlk { .. } => { let _ = (disks, &mut pci); }
+            PlaceKind::VirtioBlk { pci_slot, serial, readonly, write_cache, discard } => {
+                let found = disks.get(place).copied().flatten().expect("a place with a disk was asked for it");
+                let config = BlockConfig {
+                    sectors: found.size_bytes / 512,
+                    block_size: found.block_bytes.clamp(512, 4096),
+                    physical_block_size: found.block_bytes.max(512),
+                    read_only: *readonly || found.read_only,
+                    writeback: *write_cache,
+                    discard: *discard && found.discard,
+                    serial: serial.clone(),
+                };
+                let device = seats.len();
+                seats.push(seat(&spec.id, VirtioPci::new(Block::new(config)), &[LineTarget::Pci], at));
+                pci.add_device(*pci_slot, device, &seats[device]);
+            }
         }
     }
     Board::new(ram, seats, pci, guest.rtc_epoch, Script::new(&guest.script), backends)

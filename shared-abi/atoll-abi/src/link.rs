@@ -154,8 +154,8 @@ impl LinkGeometry {
             LinkKind::Block => Self {
                 slots: 1024,
                 input_slots: 0,
-                request_arena: 32 << 20,
-                reply_arena: 8 << 20,
+                request_arena: 8 << 20,
+                reply_arena: 16 << 20,
                 input_arena: 0,
             },
             LinkKind::Char => Self {

@@ -13,8 +13,8 @@ const FEATURE_WRITE_ZEROES: u64 = 1 << 14;
 
 pub(super) const QUEUE_LEN: u16 = 256;
 /// Segments of a request, and bytes of each: together they bound what one request moves.
-const SEGMENTS_MAX: u32 = 64;
-const SEGMENT_BYTES_MAX: u32 = 64 << 10;
+const SEGMENTS_MAX: u32 = 128;
+const SEGMENT_BYTES_MAX: u32 = 8 << 10;
 pub(super) const MAX_REQUEST_BYTES: u64 = SEGMENTS_MAX as u64 * SEGMENT_BYTES_MAX as u64;
 /// Of one discard or write-zeroes request: 2 GiB.
 pub(super) const MAX_RANGE_SECTORS: u32 = 1 << 22;
