@@ -1,7 +1,5 @@
 //! The process: handshake with the broker, construction of the machine, the run, the exit report.
 
-use std::sync::Arc;
-
 use anyhow::{Context, bail};
 use atoll_abi::block::DiskFlags;
 use atoll_abi::config::{Config, WorkerConfig};
@@ -11,7 +9,8 @@ use atoll_abi::{ABI_VERSION, VirtualTime};
 use atoll_jit::Engine;
 use atoll_machine::{map, pc};
 use atoll_mmu::{Mmu, RamBuilder};
-use atoll_transport::{GuestRam, Incoming, LinkClient, Session, SessionSender, process};
+use atoll_transport::attach::Incoming;
+use atoll_transport::{GuestRam, LinkClient, Session, SessionSender, process};
 use atoll_x86::Cpu;
 use machine_spec::{GuestMachine, PlaceKind, WorkerMachine};
 
@@ -105,10 +104,9 @@ impl Worker {
         let wire = Wire::new(clock, &bell, ids, receiving);
         let links = SharedLinks::new(Links::new(clients, wire)?);
 
-        let kernel = incoming.segment(SegmentRole::Blob(0)).context("no kernel was given")?;
-        let initrd = incoming.segment(SegmentRole::Blob(1)).ok();
-        let whole = |segment: &Arc<atoll_transport::Segment>| segment.bytes(0, segment.len());
-        let images = Images::read(&whole(&kernel)?, initrd.as_ref().map(whole).transpose()?.as_ref())?;
+        let kernel = incoming.blob(0).context("no kernel was given")?;
+        let initrd = incoming.blob(1).ok();
+        let images = Images::read(&kernel, initrd.as_ref())?;
         let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.initrd);
         let machine = build_machine(&spec, &memory, images, &links)?;
         Ok(Worker { machine, links, head, wants_trail: spec.run.trail })
