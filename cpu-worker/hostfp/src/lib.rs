@@ -21,7 +21,10 @@
 pub mod approx;
 pub mod ops;
 pub mod raw;
+pub mod rebias;
 pub mod sse;
+pub mod transcendental;
+mod wide;
 pub mod x87;
 
 pub use ops::{Fp, FpBin, FpCvt, FpUn, Int};

@@ -8,6 +8,7 @@
 //! One file a group: `integer` (lifted), `system` (functions of `Cpu`), `string`, `sse`, `x87`.
 
 mod integer;
+mod mmx;
 mod sse;
 mod string;
 mod system;

@@ -34,7 +34,15 @@ lanes! {
     i16s of_i16s i16, u16, 8;
     u32s of_u32s u32, u32, 4;
     i32s of_i32s i32, u32, 4;
-    i64s of_i64s i64, u64, 2;
+}
+
+#[inline(always)]
+fn i64s(x: X) -> [i64; 2] {
+    x.map(|v| v as i64)
+}
+#[inline(always)]
+fn of_i64s(v: [i64; 2]) -> X {
+    v.map(|v| v as u64)
 }
 
 /// Lane-wise over two vectors: `each!(split, join, a, b, |x, y| ...)`.
@@ -158,7 +166,7 @@ fn x_bin_wide(op: VecBin, a: X, b: X) -> X {
         MulUDQ => [0, 1].map(|i| (a[i] & 0xffff_ffff) * (b[i] & 0xffff_ffff)),
         MulSDQ => [0, 1].map(|i| (i64::from(a[i] as i32) * i64::from(b[i] as i32)) as u64),
         MulHrSW => each!(i16s, of_i16s, a, b, |x, y| {
-            (((i32::from(x) * i32::from(y)) >> 14) + 1 >> 1) as i16
+            ((((i32::from(x) * i32::from(y)) >> 14) + 1) >> 1) as i16
         }),
         MaddWD => {
             let (a, b) = (i16s(a), i16s(b));

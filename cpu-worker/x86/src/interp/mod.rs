@@ -4,5 +4,6 @@ mod eval;
 pub mod eval_fp;
 pub mod eval_vec;
 mod handlers;
+pub(crate) mod sse_run;
 
 pub(crate) use handlers::handler;

@@ -1,0 +1,147 @@
+//! SSE instructions that stay functions of `Cpu`: MXCSR, masked stores, dot products, sums of differences, hints.
+
+use crate::bus::attention;
+use crate::cpu::Cpu;
+use crate::eval::{Eval, Fp, FpBin};
+use crate::exception::{Fault, Stop};
+use crate::interp::eval_vec::X;
+use crate::op::{Arg, Op, Width};
+use crate::state::cr;
+
+type Done = Result<(), Stop>;
+
+/// What PAUSE costs, a constant of the machine version.
+const PAUSE_NS: u64 = 40;
+
+/// Any SSE instruction while CR0.EM, CR0.TS or a clear CR4.OSFXSR forbids it (SDM vol. 3A, table 14-1).
+pub fn switched_off(cpu: &mut Cpu, _: &Op) -> Done {
+    let s = &cpu.state;
+    let absent = s.cr0 & cr::CR0_EM != 0 || s.cr4 & cr::CR4_OSFXSR == 0;
+    Err(cpu.raise(if absent { Fault::UD } else { Fault::NM }))
+}
+
+/// PAUSE: a spin-wait passes virtual time faster than its instructions do.
+pub fn pause(cpu: &mut Cpu, _: &Op) -> Done {
+    cpu.state.clock.charge_ns(PAUSE_NS);
+    Ok(())
+}
+
+/// CLFLUSH, CLFLUSHOPT and CLWB: no cache to act on, but the faults of a one-byte load.
+pub fn clflush(cpu: &mut Cpu, op: &Op) -> Done {
+    let address = cpu.ea(op, 1)?;
+    cpu.load(Width::B, address)?;
+    Ok(())
+}
+
+/// Sets MXCSR; its control bits are part of the mode word.
+pub fn set_mxcsr(cpu: &mut Cpu, v: u32) {
+    cpu.state.mxcsr = v;
+    let mode = cpu.state.compute_mode();
+    if mode != cpu.state.mode {
+        cpu.state.mode = mode;
+        cpu.state.clock.attention |= attention::MODE;
+    }
+}
+
+/// The bits of MXCSR that may be set: all of the low 16.
+pub const MXCSR_MASK: u32 = 0xffff;
+
+pub fn ldmxcsr(cpu: &mut Cpu, op: &Op) -> Done {
+    let address = cpu.ea(op, 4)?;
+    let v = cpu.load(Width::D, address)? as u32;
+    if v & !MXCSR_MASK != 0 {
+        return Err(cpu.gp(0));
+    }
+    set_mxcsr(cpu, v);
+    Ok(())
+}
+
+pub fn stmxcsr(cpu: &mut Cpu, op: &Op) -> Done {
+    let address = cpu.ea(op, 4)?;
+    let v = cpu.state.mxcsr.into();
+    cpu.store(Width::D, address, v)
+}
+
+pub fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Done {
+    let (data, mask) = (bytes(cpu.xmm(op.dst)), bytes(cpu.xmm(op.src)));
+    masked_store(cpu, op, &data, &mask)
+}
+
+/// Stores the bytes whose mask byte has its top bit set; a fault on any of them comes before the first is written.
+pub(super) fn masked_store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Done {
+    let base = cpu.ea(op, data.len() as u32)?;
+    let mut places = [None; 16];
+    for (i, place) in places.iter_mut().enumerate().take(data.len()) {
+        if mask[i] & 0x80 != 0 {
+            *place = Some(cpu.load_rmw(Width::B, base.wrapping_add(i as u64))?.1);
+        }
+    }
+    for (i, place) in places.into_iter().enumerate() {
+        if let Some(place) = place {
+            cpu.store_rmw(Width::B, place, data[i].into());
+        }
+    }
+    Ok(())
+}
+
+fn bytes(x: X) -> [u8; 16] {
+    (u128::from(x[1]) << 64 | u128::from(x[0])).to_le_bytes()
+}
+
+/// The source vector, aligned in memory.
+fn source(cpu: &mut Cpu, op: &Op) -> Result<X, Stop> {
+    if op.src_arg == Arg::Mem {
+        let address = cpu.ea(op, 16)?;
+        cpu.load_x(address, true)
+    } else {
+        Ok(cpu.xmm(op.src))
+    }
+}
+
+/// MPSADBW: eight sums of four absolute differences; imm bit 2 chooses the start in dst, bits 0 and 1 the block of src.
+pub fn mpsadbw(cpu: &mut Cpu, op: &Op) -> Done {
+    let b = bytes(source(cpu, op)?);
+    let a = bytes(cpu.xmm(op.dst));
+    let (from, block) = ((op.imm as usize >> 2 & 1) * 4, (op.imm as usize & 3) * 4);
+    let sum = |i: usize| -> u64 {
+        (0..4)
+            .map(|k| u64::from(a[from + i + k].abs_diff(b[block + k])))
+            .sum()
+    };
+    let half = |h: usize| (0..4).fold(0, |r, i| r | sum(h + i) << (16 * i));
+    cpu.set_xmm(op.dst, [half(0), half(4)]);
+    Ok(())
+}
+
+/// DPPS: products of the lanes in imm bits 4 to 7, summed in pairs, into the lanes in bits 0 to 3.
+pub fn dpps(cpu: &mut Cpu, op: &Op) -> Done {
+    let b = source(cpu, op)?;
+    let a = cpu.xmm(op.dst);
+    let keep = |x: X| -> X { [0, 1].map(|h| x[h] & pair_mask(op.imm >> (4 + 2 * h))) };
+    let products = cpu.fp_bin(FpBin::Mul, Fp::Ps, keep(a), keep(b))?;
+    let even = products[0] & 0xffff_ffff | products[1] << 32;
+    let odd = products[0] >> 32 | products[1] >> 32 << 32;
+    let sums = cpu.fp_bin(FpBin::Add, Fp::Ps, [even, 0], [odd, 0])?[0];
+    let sum = cpu.fp_bin(FpBin::Add, Fp::Ss, [sums & 0xffff_ffff, 0], [sums >> 32, 0])?[0];
+    let twice = sum & 0xffff_ffff | sum << 32;
+    cpu.set_xmm(op.dst, [0, 1].map(|h| twice & pair_mask(op.imm >> (2 * h))));
+    Ok(())
+}
+
+/// All ones in the two 32-bit lanes of a half whose bit is set.
+fn pair_mask(bits: u64) -> u64 {
+    let lane = |on: u64| if on & 1 != 0 { 0xffff_ffff } else { 0 };
+    lane(bits) | lane(bits >> 1) << 32
+}
+
+/// DPPD.
+pub fn dppd(cpu: &mut Cpu, op: &Op) -> Done {
+    let b = source(cpu, op)?;
+    let a = cpu.xmm(op.dst);
+    let on = |bit: u64| if op.imm >> bit & 1 != 0 { u64::MAX } else { 0 };
+    let keep = |x: X| -> X { [x[0] & on(4), x[1] & on(5)] };
+    let p = cpu.fp_bin(FpBin::Mul, Fp::Pd, keep(a), keep(b))?;
+    let sum = cpu.fp_bin(FpBin::Add, Fp::Sd, [p[0], 0], [p[1], 0])?[0];
+    cpu.set_xmm(op.dst, [sum & on(0), sum & on(1)]);
+    Ok(())
+}
