@@ -67,13 +67,23 @@ pub struct Board {
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Board").field("seats", &self.seats).field("halt", &self.halt).finish_non_exhaustive()
+        f.debug_struct("Board")
+            .field("seats", &self.seats)
+            .field("halt", &self.halt)
+            .finish_non_exhaustive()
     }
 }
 
 impl Board {
     /// A board with these devices, in the order that breaks ties between equal times.
-    pub fn new(ram: Ram, seats: Vec<Seat>, pci: PciRoot, epoch_s: i64, script: Script, backends: Box<dyn Backends>) -> Board {
+    pub fn new(
+        ram: Ram,
+        seats: Vec<Seat>,
+        pci: PciRoot,
+        epoch_s: i64,
+        script: Script,
+        backends: Box<dyn Backends>,
+    ) -> Board {
         let decode = crate::decode::Decode::new(&seats);
         let mut board = Board {
             irq: Interrupts::default(),
@@ -105,7 +115,9 @@ impl Board {
     pub fn reset(&mut self, now_ns: u64) {
         let script_at = self.wheel.due_of(Event::Script);
         for (device, ticket) in self.wheel.completions() {
-            let Some(place) = self.seats[usize::from(device)].place else { continue };
+            let Some(place) = self.seats[usize::from(device)].place else {
+                continue;
+            };
             if let Err(lost) = self.backends.reply(place, ticket, &mut self.reply) {
                 self.halt = Some(Halt::Lost(lost));
                 return;
@@ -167,10 +179,23 @@ impl Board {
                     self.note(now_ns, device, b"dma", address, bytes);
                 }
             }
-            Effect::Submit { token, latency_ns, request } => self.submit(now_ns, device, token, latency_ns, &request),
+            Effect::Submit {
+                token,
+                latency_ns,
+                request,
+            } => self.submit(now_ns, device, token, latency_ns, &request),
             Effect::Post { request } => self.post(now_ns, device, &request),
-            Effect::SetTimer { timer, at_ns } => self.schedule(at_ns, Event::Timer { device: device as u16, timer }),
-            Effect::CancelTimer { timer } => self.wheel.cancel(Event::Timer { device: device as u16, timer }),
+            Effect::SetTimer { timer, at_ns } => self.schedule(
+                at_ns,
+                Event::Timer {
+                    device: device as u16,
+                    timer,
+                },
+            ),
+            Effect::CancelTimer { timer } => self.wheel.cancel(Event::Timer {
+                device: device as u16,
+                timer,
+            }),
             Effect::InputReady => self.nearer_ns = Some(now_ns),
             Effect::Power(event) => {
                 self.note(now_ns, device, b"power", event as u64, &[]);
@@ -179,15 +204,33 @@ impl Board {
         }
     }
 
-    fn submit(&mut self, now_ns: u64, device: usize, token: u64, latency_ns: u64, request: &Request<&[u8]>) {
-        let Some(place) = self.seats[device].place else { return };
+    fn submit(
+        &mut self,
+        now_ns: u64,
+        device: usize,
+        token: u64,
+        latency_ns: u64,
+        request: &Request<&[u8]>,
+    ) {
+        let Some(place) = self.seats[device].place else {
+            return;
+        };
         self.seats[device].requests += 1;
         let ticket = self.backends.submit(place, now_ns, request);
-        self.schedule(now_ns + latency_ns, Event::Completion { device: device as u16, token, ticket });
+        self.schedule(
+            now_ns + latency_ns,
+            Event::Completion {
+                device: device as u16,
+                token,
+                ticket,
+            },
+        );
     }
 
     fn post(&mut self, now_ns: u64, device: usize, request: &Request<&[u8]>) {
-        let Some(place) = self.seats[device].place else { return };
+        let Some(place) = self.seats[device].place else {
+            return;
+        };
         self.seats[device].requests += 1;
         if let Request::CharOut(bytes) = request {
             self.note(now_ns, device, b"out", 0, bytes);
@@ -202,12 +245,18 @@ impl Board {
 
     /// The COM number (0 for COM1) of a serial device.
     fn port_of(&self, device: usize) -> Option<u8> {
-        self.decode.serial_ports().iter().position(|d| *d == Some(device)).map(|port| port as u8)
+        self.decode
+            .serial_ports()
+            .iter()
+            .position(|d| *d == Some(device))
+            .map(|port| port as u8)
     }
 
     fn set_line(&mut self, device: usize, line: u16, level: bool) {
         let seat = &mut self.seats[device];
-        let Some(target) = seat.lines.get(usize::from(line)).copied() else { return };
+        let Some(target) = seat.lines.get(usize::from(line)).copied() else {
+            return;
+        };
         if let Some(old) = seat.levels.get_mut(usize::from(line)) {
             *old = level;
         }
@@ -248,11 +297,19 @@ impl Board {
     pub fn run_due(&mut self, now_ns: u64) {
         self.offer_input(now_ns);
         while self.halt.is_none() {
-            let Some((_, event)) = self.wheel.pop_due(now_ns) else { break };
+            let Some((_, event)) = self.wheel.pop_due(now_ns) else {
+                break;
+            };
             match event {
-                Event::Completion { device, token, ticket } => self.complete(now_ns, usize::from(device), token, ticket),
+                Event::Completion {
+                    device,
+                    token,
+                    ticket,
+                } => self.complete(now_ns, usize::from(device), token, ticket),
                 Event::Timer { device, timer } => {
-                    self.call(now_ns, usize::from(device), |model, cx| model.timer(timer, cx));
+                    self.call(now_ns, usize::from(device), |model, cx| {
+                        model.timer(timer, cx)
+                    });
                 }
                 Event::LapicTimer => {
                     self.lapic_armed = None;
@@ -267,12 +324,23 @@ impl Board {
     }
 
     fn complete(&mut self, now_ns: u64, device: usize, token: u64, ticket: u64) {
-        let Some(place) = self.seats[device].place else { return };
+        let Some(place) = self.seats[device].place else {
+            return;
+        };
         let mut data = std::mem::take(&mut self.reply);
         match self.backends.reply(place, ticket, &mut data) {
             Ok(status) => {
                 self.note(now_ns, device, b"done", token, &data);
-                self.call(now_ns, device, |model, cx| model.complete(token, &Reply { status, data: &data }, cx));
+                self.call(now_ns, device, |model, cx| {
+                    model.complete(
+                        token,
+                        &Reply {
+                            status,
+                            data: &data,
+                        },
+                        cx,
+                    )
+                });
             }
             Err(lost) => self.halt = Some(Halt::Lost(lost)),
         }
@@ -282,7 +350,11 @@ impl Board {
     fn type_script(&mut self, now_ns: u64) {
         let (typed, next) = self.script.take(now_ns);
         if let Some(typed) = typed
-            && let Some(Some(device)) = self.decode.serial_ports().get(usize::from(typed.port)).copied()
+            && let Some(Some(device)) = self
+                .decode
+                .serial_ports()
+                .get(usize::from(typed.port))
+                .copied()
         {
             self.input(now_ns, device, &typed.bytes);
         }
@@ -311,14 +383,21 @@ impl Board {
 
     /// How many bytes of input wait for room in the device of this place.
     pub fn input_waiting(&self, place: u16) -> usize {
-        self.seats.iter().find(|seat| seat.place == Some(place)).map_or(0, |seat| seat.input.len())
+        self.seats
+            .iter()
+            .find(|seat| seat.place == Some(place))
+            .map_or(0, |seat| seat.input.len())
     }
 
     fn offer_input(&mut self, now_ns: u64) {
         for device in 0..self.seats.len() {
             while !self.seats[device].input.is_empty() {
                 let bytes: Vec<u8> = self.seats[device].input.iter().copied().take(256).collect();
-                let taken = self.call(now_ns, device, |model, cx| model.input(&Input::Char(&bytes), cx)).unwrap_or(bytes.len());
+                let taken = self
+                    .call(now_ns, device, |model, cx| {
+                        model.input(&Input::Char(&bytes), cx)
+                    })
+                    .unwrap_or(bytes.len());
                 let taken = taken.min(bytes.len());
                 self.seats[device].input.drain(..taken);
                 if taken < bytes.len() {
@@ -333,7 +412,9 @@ impl Board {
         for device in 0..self.seats.len() {
             if self.seats[device].manifest.kind == "acpi-pm" {
                 self.note(now_ns, device, b"button", 0, &[]);
-                self.call(now_ns, device, |model, cx| model.input(&Input::PowerButton, cx));
+                self.call(now_ns, device, |model, cx| {
+                    model.input(&Input::PowerButton, cx)
+                });
             }
         }
     }

@@ -24,7 +24,11 @@ const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const MSR_X2APIC: std::ops::Range<u32> = 0x800..0x900;
 
 fn all_ones(bytes: u32) -> u64 {
-    if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
+    if bytes >= 8 {
+        u64::MAX
+    } else {
+        (1 << (8 * bytes)) - 1
+    }
 }
 
 impl Board {
@@ -46,7 +50,8 @@ impl Board {
 
     fn lapic_page(&self, address: u64) -> Option<u64> {
         let base = self.irq.lapic.base() & !0xfff & 0xf_ffff_f000;
-        (self.irq.lapic.is_enabled() && !self.irq.lapic.is_x2apic() && address & !0xfff == base).then_some(address & 0xfff)
+        (self.irq.lapic.is_enabled() && !self.irq.lapic.is_x2apic() && address & !0xfff == base)
+            .then_some(address & 0xfff)
     }
 
     fn device_access(&mut self, now_ns: u64, device: usize, access: Access) -> u64 {
@@ -55,7 +60,9 @@ impl Board {
             return value;
         }
         let bytes = u32::from(access.size);
-        self.call(now_ns, device, |model, cx| model.access(access, cx)).unwrap_or(all_ones(bytes)) & all_ones(bytes)
+        self.call(now_ns, device, |model, cx| model.access(access, cx))
+            .unwrap_or(all_ones(bytes))
+            & all_ones(bytes)
     }
 
     fn port_access(&mut self, now_ns: u64, port: u16, bytes: u32, write: Option<u32>) -> u64 {
@@ -68,11 +75,19 @@ impl Board {
                 None => u64::from(self.irq.pic_read(port)) | (all_ones(bytes) & !0xff),
             };
         }
-        if (map::PCI_CONFIG..map::PCI_CONFIG + 8).contains(&port) && port != device_models::platform::RESET_PORT {
+        if (map::PCI_CONFIG..map::PCI_CONFIG + 8).contains(&port)
+            && port != device_models::platform::RESET_PORT
+        {
             return self.pci_config(now_ns, port, bytes, write);
         }
-        let Some(claim) = self.decode.port(port) else { return all_ones(bytes) };
-        let (device, region, offset) = (claim.device, claim.region, u64::from(port) - claim.range.start);
+        let Some(claim) = self.decode.port(port) else {
+            return all_ones(bytes);
+        };
+        let (device, region, offset) = (
+            claim.device,
+            claim.region,
+            u64::from(port) - claim.range.start,
+        );
         let left = claim.range.end - u64::from(port);
         if u64::from(bytes) > left {
             // It runs over the end of the window: byte by byte, each to its own claim.
@@ -106,8 +121,14 @@ impl Board {
         if asked.bars_changed {
             self.decode.rebuild_bars(&self.pci);
         }
-        asked.messages.into_iter().for_each(|(address, data)| self.irq.msi(address, data));
-        asked.gsis.into_iter().for_each(|(gsi, level)| self.irq.set_gsi(gsi, level));
+        asked
+            .messages
+            .into_iter()
+            .for_each(|(address, data)| self.irq.msi(address, data));
+        asked
+            .gsis
+            .into_iter()
+            .for_each(|(gsi, level)| self.irq.set_gsi(gsi, level));
         match asked.access {
             Some((device, access)) => self.device_access(now_ns, device, access) as u32,
             None => asked.value,
@@ -136,7 +157,9 @@ impl Board {
                 None => u64::from(self.irq.ioapic_read(address & 0xfff)),
             };
         }
-        let Some(claim) = self.decode.memory(address) else { return all_ones(bytes) };
+        let Some(claim) = self.decode.memory(address) else {
+            return all_ones(bytes);
+        };
         let (device, region, offset) = (claim.device, claim.region, address - claim.range.start);
         if u64::from(bytes) > claim.range.end - address {
             return all_ones(bytes);
@@ -201,7 +224,9 @@ impl Bus for Board {
                 }
                 Err(_) => false,
             },
-            _ => self.kvmclock.msr_write(msr, value, now_ns, self.epoch_s, &self.ram),
+            _ => self
+                .kvmclock
+                .msr_write(msr, value, now_ns, self.epoch_s, &self.ram),
         };
         self.sync_lapic_timer();
         self.settle(clock);

@@ -46,10 +46,18 @@ impl Decode {
             serial: [None; 4],
         };
         for (device, seat) in seats.iter().enumerate() {
-            let Attach::Fixed(windows) = &seat.manifest.attach else { continue };
+            let Attach::Fixed(windows) = &seat.manifest.attach else {
+                continue;
+            };
             for (region, window) in windows.iter().enumerate() {
-                let claim = Claim { range: window.base..window.base + window.len, device, region: region as u16 };
-                if let Some(port) = map::COM.iter().position(|(base, _)| u64::from(*base) == window.base)
+                let claim = Claim {
+                    range: window.base..window.base + window.len,
+                    device,
+                    region: region as u16,
+                };
+                if let Some(port) = map::COM
+                    .iter()
+                    .position(|(base, _)| u64::from(*base) == window.base)
                     && window.space == Space::Port
                 {
                     decode.serial[port] = Some(device);
@@ -74,7 +82,11 @@ impl Decode {
         self.ports.clear();
         self.ports.resize(0x1_0000, NOBODY);
         // BARs first, so that a fixed device keeps its ports whatever the guest programs.
-        let claims = self.bar_ports.iter().enumerate().map(|(i, c)| (i + self.fixed_ports.len(), c));
+        let claims = self
+            .bar_ports
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (i + self.fixed_ports.len(), c));
         for (i, claim) in claims.chain(self.fixed_ports.iter().enumerate()) {
             for port in claim.range.start..claim.range.end.min(0x1_0000) {
                 self.ports[port as usize] = i as u16;
@@ -91,7 +103,10 @@ impl Decode {
     }
 
     pub(crate) fn memory(&self, address: u64) -> Option<&Claim> {
-        self.fixed_memory.iter().chain(&self.bar_memory).find(|claim| claim.range.contains(&address))
+        self.fixed_memory
+            .iter()
+            .chain(&self.bar_memory)
+            .find(|claim| claim.range.contains(&address))
     }
 
     /// The devices at COM1 to COM4.

@@ -18,11 +18,27 @@ pub struct Interrupts {
 
 impl Default for Interrupts {
     fn default() -> Interrupts {
-        Interrupts { lapic: Lapic::new(0), ioapic: Ioapic::new(), pic: Pic::new(), nmi: false, intr: false }
+        let mut irq = Interrupts {
+            lapic: Lapic::new(0),
+            ioapic: Ioapic::new(),
+            pic: Pic::new(),
+            nmi: false,
+            intr: false,
+        };
+        irq.wire();
+        irq
     }
 }
 
 impl Interrupts {
+    /// What firmware leaves behind on the bootstrap processor (MultiProcessor Specification 1.4, 3.6.2.2, virtual wire mode): the
+    /// local APIC is on, LINT0 passes the PIC pair's INTR through, LINT1 is the NMI.
+    fn wire(&mut self) {
+        for (register, value) in [(0xf0, 0x1ff), (0x350, 0x700), (0x360, 0x400)] {
+            self.lapic.mmio_write(register, value, 0);
+        }
+    }
+
     /// A system reset.
     pub fn reset(&mut self) {
         self.lapic.reset();
@@ -30,6 +46,7 @@ impl Interrupts {
         self.pic.reset();
         self.nmi = false;
         self.intr = false;
+        self.wire();
     }
 
     /// An ISA interrupt line takes a level: it goes to the PIC pair and to the I/O APIC.
@@ -43,7 +60,8 @@ impl Interrupts {
     /// An input of the I/O APIC takes a level.
     pub fn set_gsi(&mut self, gsi: u8, level: bool) {
         let mut out = Messages::default();
-        self.ioapic.set_line(usize::from(gsi), level, &mut |message| out.push(message));
+        self.ioapic
+            .set_line(usize::from(gsi), level, &mut |message| out.push(message));
         self.deliver_all(out);
     }
 
@@ -73,7 +91,8 @@ impl Interrupts {
 
     pub fn ioapic_write(&mut self, offset: u64, value: u32) {
         let mut out = Messages::default();
-        self.ioapic.write(offset, value, &mut |message| out.push(message));
+        self.ioapic
+            .write(offset, value, &mut |message| out.push(message));
         self.deliver_all(out);
     }
 
@@ -111,7 +130,9 @@ impl Interrupts {
             return;
         }
         match message.delivery {
-            Delivery::Fixed | Delivery::LowestPriority => self.lapic.accept(message.vector, message.trigger),
+            Delivery::Fixed | Delivery::LowestPriority => {
+                self.lapic.accept(message.vector, message.trigger)
+            }
             Delivery::Nmi => self.nmi = true,
             // An ExtINT entry of the I/O APIC asks the PIC pair for the vector, exactly as LINT0 does; INTR is looked at in `pending`.
             Delivery::ExtInt => {}

@@ -31,7 +31,14 @@ impl KvmClock {
 
     /// A write; false if the MSR is not one of ours. `epoch_s` is the wall clock at virtual time zero. A page outside of RAM is
     /// not written, and the guest reads whatever is there.
-    pub fn msr_write(&mut self, msr: u32, value: u64, now_ns: u64, epoch_s: i64, ram: &Ram) -> bool {
+    pub fn msr_write(
+        &mut self,
+        msr: u32,
+        value: u64,
+        now_ns: u64,
+        epoch_s: i64,
+        ram: &Ram,
+    ) -> bool {
         match msr {
             MSR_WALL_CLOCK | MSR_WALL_CLOCK_OLD => {
                 self.wall_clock = value;

@@ -5,10 +5,10 @@
 
 use atoll_mmu::Ram;
 use device_core::Model;
+use device_models::pci as bridges;
 use device_models::platform::{AcpiPm, I8042, Pit, Rtc};
 use device_models::uart::Uart;
 use device_models::virtio::{Block, BlockConfig, VirtioPci};
-use device_models::pci as bridges;
 use machine_spec::{GuestMachine, PlaceKind};
 
 use crate::board::{Backends, Board};
@@ -28,7 +28,12 @@ pub struct Disk {
 }
 
 /// Builds the board of `guest`. `disks` tells of the disk at each place that has one.
-pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks: &[Option<Disk>]) -> Board {
+pub fn build(
+    guest: &GuestMachine,
+    ram: Ram,
+    backends: Box<dyn Backends>,
+    disks: &[Option<Disk>],
+) -> Board {
     let mut pci = PciRoot::new();
     pci.add_bridge(0, &bridges::host_bridge());
     pci.add_bridge(1 << 3, &bridges::isa_bridge());
@@ -37,8 +42,18 @@ pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks:
     let (low, high) = map::split_ram(guest.memory_bytes);
     let mut seats = vec![
         seat("pit", Pit::new(), &[LineTarget::Isa(0)], None),
-        seat("rtc", Rtc::new(guest.rtc_epoch, low, high), &[LineTarget::Isa(map::RTC_IRQ)], None),
-        seat("acpi-pm", AcpiPm::new(map::PM_BASE), &[LineTarget::Isa(map::SCI_IRQ)], None),
+        seat(
+            "rtc",
+            Rtc::new(guest.rtc_epoch, low, high),
+            &[LineTarget::Isa(map::RTC_IRQ)],
+            None,
+        ),
+        seat(
+            "acpi-pm",
+            AcpiPm::new(map::PM_BASE),
+            &[LineTarget::Isa(map::SCI_IRQ)],
+            None,
+        ),
         seat("i8042", I8042::new(), &[LineTarget::Isa(1)], None),
     ];
     for (place, spec) in guest.places.iter().enumerate() {
@@ -48,8 +63,18 @@ pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks:
                 let (port, irq) = map::COM[usize::from(*index) % map::COM.len()];
                 seats.push(seat(&spec.id, Uart::new(port), &[LineTarget::Isa(irq)], at));
             }
-            PlaceKind::VirtioBlk { pci_slot, serial, readonly, write_cache, discard } => {
-                let found = disks.get(place).copied().flatten().expect("a place with a disk was asked for it");
+            PlaceKind::VirtioBlk {
+                pci_slot,
+                serial,
+                readonly,
+                write_cache,
+                discard,
+            } => {
+                let found = disks
+                    .get(place)
+                    .copied()
+                    .flatten()
+                    .expect("a place with a disk was asked for it");
                 let config = BlockConfig {
                     sectors: found.size_bytes / 512,
                     block_size: found.block_bytes.clamp(512, 4096),
@@ -60,12 +85,24 @@ pub fn build(guest: &GuestMachine, ram: Ram, backends: Box<dyn Backends>, disks:
                     serial: serial.clone(),
                 };
                 let device = seats.len();
-                seats.push(seat(&spec.id, VirtioPci::new(Block::new(config)), &[LineTarget::Pci], at));
+                seats.push(seat(
+                    &spec.id,
+                    VirtioPci::new(Block::new(config)),
+                    &[LineTarget::Pci],
+                    at,
+                ));
                 pci.add_device(*pci_slot, device, &seats[device]);
             }
         }
     }
-    Board::new(ram, seats, pci, guest.rtc_epoch, Script::new(&guest.script), backends)
+    Board::new(
+        ram,
+        seats,
+        pci,
+        guest.rtc_epoch,
+        Script::new(&guest.script),
+        backends,
+    )
 }
 
 fn seat(id: &str, model: impl Model + 'static, lines: &[LineTarget], place: Option<u16>) -> Seat {

@@ -54,7 +54,11 @@ const ENABLE: u32 = 1 << 31;
 
 impl PciRoot {
     pub fn new() -> PciRoot {
-        PciRoot { next_memory: map::PCI_WINDOW.start, next_port: 0xc000, ..PciRoot::default() }
+        PciRoot {
+            next_memory: map::PCI_WINDOW.start,
+            next_port: 0xc000,
+            ..PciRoot::default()
+        }
     }
 
     /// Adds a bridge, or a function whose registers are elsewhere.
@@ -64,7 +68,9 @@ impl PciRoot {
 
     /// Adds the PCI function of the seat with index `device`.
     pub fn add_device(&mut self, slot: u8, device: usize, seat: &Seat) {
-        let Attach::Pci(function) = &seat.manifest.attach else { return };
+        let Attach::Pci(function) = &seat.manifest.attach else {
+            return;
+        };
         self.add(slot << 3, function, Some(device));
     }
 
@@ -76,14 +82,24 @@ impl PciRoot {
         for (at, value) in &assigned {
             set_dword(&mut config, *at, *value);
         }
-        self.functions.push(Function { devfn, config, assigned, device, intx: false });
+        self.functions.push(Function {
+            devfn,
+            config,
+            assigned,
+            device,
+            intx: false,
+        });
     }
 
     /// Gives each BAR an address, as firmware does before an operating system starts.
     fn assign(&mut self, function: &PciFunction) -> Vec<(u8, u32)> {
         let mut assigned = Vec::new();
         for bar in &function.bars {
-            let next = if bar.kind == BarKind::Io { &mut self.next_port } else { &mut self.next_memory };
+            let next = if bar.kind == BarKind::Io {
+                &mut self.next_port
+            } else {
+                &mut self.next_memory
+            };
             let base = next.next_multiple_of(bar.size);
             *next = base + bar.size;
             let at = 0x10 + 4 * bar.index;
@@ -102,7 +118,9 @@ impl PciRoot {
         for function in &mut self.functions {
             function.config.reset();
             function.intx = false;
-            function.config.set_byte(0x3c, map::pci_gsi(function.devfn >> 3, 0));
+            function
+                .config
+                .set_byte(0x3c, map::pci_gsi(function.devfn >> 3, 0));
             for (at, value) in &function.assigned {
                 set_dword(&mut function.config, *at, *value);
             }
@@ -112,23 +130,34 @@ impl PciRoot {
     fn selected(&self) -> Option<usize> {
         let on_bus_0 = self.address & 0x00ff_0000 == 0;
         let devfn = (self.address >> 8) as u8;
-        (self.address & ENABLE != 0 && on_bus_0).then(|| self.functions.iter().position(|f| f.devfn == devfn)).flatten()
+        (self.address & ENABLE != 0 && on_bus_0)
+            .then(|| self.functions.iter().position(|f| f.devfn == devfn))
+            .flatten()
     }
 
     /// A read of ports 0xCF8 to 0xCFF. Where `Asked::access` is set, the device's answer is the value.
     pub fn config_read(&mut self, offset: u16, bytes: u32) -> Asked {
-        let mut asked = Asked { value: u32::MAX, ..Asked::default() };
+        let mut asked = Asked {
+            value: u32::MAX,
+            ..Asked::default()
+        };
         if offset < 4 {
             if offset == 0 && bytes == 4 {
                 asked.value = self.address;
             }
             return asked;
         }
-        let Some(index) = self.selected() else { return asked };
-        let Some(at) = register(self.address, offset, bytes) else { return asked };
+        let Some(index) = self.selected() else {
+            return asked;
+        };
+        let Some(at) = register(self.address, offset, bytes) else {
+            return asked;
+        };
         match self.functions[index].config.read(at, bytes as u8) {
             ConfigRead::Value(value) => asked.value = value,
-            ConfigRead::Access(access) => asked.access = self.functions[index].device.map(|device| (device, access)),
+            ConfigRead::Access(access) => {
+                asked.access = self.functions[index].device.map(|device| (device, access))
+            }
         }
         asked
     }
@@ -141,10 +170,16 @@ impl PciRoot {
             }
             return Asked::default();
         }
-        let Some(index) = self.selected() else { return Asked::default() };
-        let Some(at) = register(self.address, offset, bytes) else { return Asked::default() };
+        let Some(index) = self.selected() else {
+            return Asked::default();
+        };
+        let Some(at) = register(self.address, offset, bytes) else {
+            return Asked::default();
+        };
         let mut events = std::mem::take(&mut self.events);
-        self.functions[index].config.write(at, bytes as u8, value, &mut events);
+        self.functions[index]
+            .config
+            .write(at, bytes as u8, value, &mut events);
         let asked = self.asked(index, &mut events);
         self.events = events;
         asked
@@ -157,7 +192,9 @@ impl PciRoot {
                 Event::BarsChanged => asked.bars_changed = true,
                 Event::Message { address, data } => asked.messages.push((address, data)),
                 Event::Intx(level) => asked.gsis.push(self.set_pin(index, level)),
-                Event::Access(access) => asked.access = self.functions[index].device.map(|device| (device, access)),
+                Event::Access(access) => {
+                    asked.access = self.functions[index].device.map(|device| (device, access))
+                }
             }
         }
         asked
@@ -191,7 +228,9 @@ impl PciRoot {
             return None;
         }
         let mut events = std::mem::take(&mut self.events);
-        let value = self.functions[index].config.access_msix(access, &mut events);
+        let value = self.functions[index]
+            .config
+            .access_msix(access, &mut events);
         let asked = self.asked(index, &mut events);
         self.events = events;
         Some((value, asked))
@@ -199,7 +238,8 @@ impl PciRoot {
 
     /// Whether the device may write RAM; true for one that is no PCI function.
     pub fn is_bus_master(&self, device: usize) -> bool {
-        self.index_of(device).is_none_or(|index| self.functions[index].config.is_bus_master())
+        self.index_of(device)
+            .is_none_or(|index| self.functions[index].config.is_bus_master())
     }
 
     fn index_of(&self, device: usize) -> Option<usize> {
@@ -210,9 +250,15 @@ impl PciRoot {
     pub fn claims(&self) -> (Vec<Claim>, Vec<Claim>) {
         let (mut ports, mut memory) = (Vec::new(), Vec::new());
         for function in &self.functions {
-            let Some(device) = function.device else { continue };
+            let Some(device) = function.device else {
+                continue;
+            };
             for bar in function.config.bars() {
-                let claim = Claim { range: bar.base..bar.base + bar.len, device, region: bar.region };
+                let claim = Claim {
+                    range: bar.base..bar.base + bar.len,
+                    device,
+                    region: bar.region,
+                };
                 match bar.space {
                     Space::Port => ports.push(claim),
                     Space::Memory => memory.push(claim),

@@ -27,7 +27,10 @@ const WINDOW: usize = 64 << 10;
 
 impl Script {
     pub fn new(steps: &[ScriptStep]) -> Script {
-        Script { steps: steps.iter().cloned().collect(), ..Script::default() }
+        Script {
+            steps: steps.iter().cloned().collect(),
+            ..Script::default()
+        }
     }
 
     /// Starts the script: a first step that expects nothing is due at once. Gives the time of the next typing.
@@ -45,16 +48,27 @@ impl Script {
         if seen.len() > 2 * WINDOW {
             seen.drain(..seen.len() - WINDOW);
         }
-        if self.waiting.is_some() { None } else { self.advance(now_ns) }
+        if self.waiting.is_some() {
+            None
+        } else {
+            self.advance(now_ns)
+        }
     }
 
     fn advance(&mut self, now_ns: u64) -> Option<u64> {
         let step = self.steps.front()?;
         let seen = self.seen.get_mut(usize::from(step.port))?;
-        let end = if step.expect.is_empty() { 0 } else { find(seen, &step.expect)? + step.expect.len() };
+        let end = if step.expect.is_empty() {
+            0
+        } else {
+            find(seen, &step.expect)? + step.expect.len()
+        };
         seen.drain(..end);
         let step = self.steps.pop_front()?;
-        self.waiting = Some(Typed { port: step.port, bytes: step.send });
+        self.waiting = Some(Typed {
+            port: step.port,
+            bytes: step.send,
+        });
         Some(now_ns + step.delay_ns)
     }
 
@@ -67,7 +81,9 @@ impl Script {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -75,7 +91,12 @@ mod tests {
     use super::*;
 
     fn step(expect: &str, send: &str) -> ScriptStep {
-        ScriptStep { port: 0, expect: expect.into(), send: send.into(), delay_ns: 5 }
+        ScriptStep {
+            port: 0,
+            expect: expect.into(),
+            send: send.into(),
+            delay_ns: 5,
+        }
     }
 
     #[test]
@@ -86,7 +107,11 @@ mod tests {
         assert_eq!(script.observe(20, 0, b"gin: # "), Some(25));
         let (typed, next) = script.take(25);
         assert_eq!(typed.unwrap().bytes, b"root\n");
-        assert_eq!(next, Some(30), "what came after the match counts for the next step");
+        assert_eq!(
+            next,
+            Some(30),
+            "what came after the match counts for the next step"
+        );
         assert_eq!(script.take(30).0.unwrap().bytes, b"exit\n");
         assert_eq!(script.observe(40, 0, b"# "), None);
     }

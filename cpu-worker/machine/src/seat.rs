@@ -39,7 +39,10 @@ pub struct Seat {
 
 impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seat").field("id", &self.id).field("faulted", &self.faulted).finish_non_exhaustive()
+        f.debug_struct("Seat")
+            .field("id", &self.id)
+            .field("faulted", &self.faulted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,11 +60,30 @@ impl Dma for RamDma<'_> {
 }
 
 impl Seat {
-    pub fn new(id: &str, model: Box<dyn Model>, lines: Vec<LineTarget>, place: Option<u16>) -> Seat {
+    pub fn new(
+        id: &str,
+        model: Box<dyn Model>,
+        lines: Vec<LineTarget>,
+        place: Option<u16>,
+    ) -> Seat {
         let manifest = model.manifest();
-        assert_eq!(lines.len(), usize::from(manifest.lines), "{id}: the board wires every line of a device");
+        assert_eq!(
+            lines.len(),
+            usize::from(manifest.lines),
+            "{id}: the board wires every line of a device"
+        );
         let levels = vec![false; lines.len()];
-        Seat { id: id.to_owned(), model, manifest, lines, levels, place, input: VecDeque::new(), faulted: false, requests: 0 }
+        Seat {
+            id: id.to_owned(),
+            model,
+            manifest,
+            lines,
+            levels,
+            place,
+            input: VecDeque::new(),
+            faulted: false,
+            requests: 0,
+        }
     }
 
     /// Calls the model. `effects` holds what came out, nothing if it panicked; then the answer is None.
@@ -78,7 +100,9 @@ impl Seat {
         }
         let mut dma = RamDma(ram);
         let model = self.model.as_mut();
-        let called = catch_unwind(AssertUnwindSafe(|| f(model, &mut Cx::new(now_ns, &mut dma, effects))));
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            f(model, &mut Cx::new(now_ns, &mut dma, effects))
+        }));
         if called.is_err() {
             self.faulted = true;
             effects.clear();

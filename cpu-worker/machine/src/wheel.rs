@@ -14,7 +14,11 @@ use std::collections::BinaryHeap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// The reply to a device's request takes effect.
-    Completion { device: u16, token: u64, ticket: u64 },
+    Completion {
+        device: u16,
+        token: u64,
+        ticket: u64,
+    },
     /// A device's timer fires.
     Timer { device: u16, timer: u16 },
     /// The local APIC's timer fires.
@@ -133,7 +137,9 @@ impl Wheel {
 
     /// When an armed timer is due.
     pub fn due_of(&self, event: Event) -> Option<u64> {
-        let entry = |entry: &&Reverse<Entry>| entry.0.event == event && !Self::is_stale(&self.armed, &entry.0);
+        let entry = |entry: &&Reverse<Entry>| {
+            entry.0.event == event && !Self::is_stale(&self.armed, &entry.0)
+        };
         self.heap.iter().find(entry).map(|entry| entry.0.at_ns)
     }
 
@@ -160,7 +166,8 @@ impl Wheel {
     fn compact(&mut self) {
         if self.heap.len() > 64 && self.heap.len() > 4 * (self.armed.len() + 16) {
             let armed = &self.armed;
-            self.heap.retain(|Reverse(entry)| !Self::is_stale(armed, entry));
+            self.heap
+                .retain(|Reverse(entry)| !Self::is_stale(armed, entry));
         }
     }
 }
@@ -175,13 +182,26 @@ mod tests {
 
     #[test]
     fn equal_times_go_by_class_then_place_then_sequence() {
-        let done = |device, token| Event::Completion { device, token, ticket: 0 };
-        let order = [done(0, 9), done(3, 1), done(3, 0), Event::LapicTimer, timer(1), timer(2)];
+        let done = |device, token| Event::Completion {
+            device,
+            token,
+            ticket: 0,
+        };
+        let order = [
+            done(0, 9),
+            done(3, 1),
+            done(3, 0),
+            Event::LapicTimer,
+            timer(1),
+            timer(2),
+        ];
         let mut wheel = Wheel::default();
         for i in [1, 2, 5, 0, 4, 3] {
             wheel.schedule(100, order[i]);
         }
-        let popped: Vec<Event> = std::iter::from_fn(|| wheel.pop_due(100)).map(|(_, e)| e).collect();
+        let popped: Vec<Event> = std::iter::from_fn(|| wheel.pop_due(100))
+            .map(|(_, e)| e)
+            .collect();
         assert_eq!(popped, order);
     }
 
@@ -200,7 +220,11 @@ mod tests {
     #[test]
     fn a_cancelled_timer_is_gone_and_completions_stay() {
         let mut wheel = Wheel::default();
-        let done = Event::Completion { device: 0, token: 1, ticket: 2 };
+        let done = Event::Completion {
+            device: 0,
+            token: 1,
+            ticket: 2,
+        };
         wheel.schedule(10, timer(1));
         wheel.schedule(30, done);
         wheel.cancel(timer(1));

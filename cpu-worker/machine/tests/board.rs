@@ -178,10 +178,7 @@ fn the_reset_port_asks_for_a_reset_and_s5_for_power_off() {
     let mut rig = rig(Vec::new());
     rig.out(0xcf9, 0x0e);
     assert_ne!(rig.clock.attention & attention::MACHINE, 0);
-    assert_eq!(
-        rig.board.take_halt(),
-        Some(Halt::Power(PowerEvent::Reset))
-    );
+    assert_eq!(rig.board.take_halt(), Some(Halt::Power(PowerEvent::Reset)));
     let sleep = 1 << 13;
     rig.board.port_out(&mut rig.clock, 0x604, 2, sleep);
     assert_eq!(rig.board.take_halt(), Some(Halt::Power(PowerEvent::Off)));

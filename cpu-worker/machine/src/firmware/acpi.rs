@@ -62,7 +62,12 @@ impl Tables {
         // SLP_TYPa and SLP_TYPb of S5.
         Name::new(
             Path::new("_S5_"),
-            &Package::new(vec![&platform::S5_SLEEP_TYPE, &platform::S5_SLEEP_TYPE, &0u8, &0u8]),
+            &Package::new(vec![
+                &platform::S5_SLEEP_TYPE,
+                &platform::S5_SLEEP_TYPE,
+                &0u8,
+                &0u8,
+            ]),
         )
         .to_aml_bytes(&mut body);
         let mut table = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, REVISION);
