@@ -1,8 +1,9 @@
 //! A seat for tests: RAM, timers, lines and requests in flight around one model.
 //!
 //! It keeps to what a real seat promises: effects apply in order when the call returns, an armed timer and a submitted
-//! request come back at their time and in order, and a call may be made direct or through [`wire`](crate::wire). It checks
-//! everything that a model owes its seat (lines and timers within the manifest, requests within their bounds).
+//! request come back at their time and in order. It checks everything that a model owes its seat (lines and timers within the
+//! manifest, requests within their bounds). Given a twin, it makes each call a second time through [`wire`](crate::wire) and
+//! asserts that result and effects are equal.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +73,8 @@ pub struct Rig {
     /// The effects of the last call.
     pub effects: Effects,
     backend: Backend,
-    through_wire: bool,
+    /// A model like the first, to be called through the wire.
+    pub twin: Option<Box<dyn Model>>,
 }
 
 impl Rig {
@@ -93,7 +95,7 @@ impl Rig {
             in_flight: Vec::new(),
             effects: Effects::new(),
             backend: Box::new(zeroes),
-            through_wire: false,
+            twin: None,
         }
     }
 
@@ -102,9 +104,9 @@ impl Rig {
         self
     }
 
-    /// Every call and answer is encoded and decoded.
-    pub fn through_wire(mut self) -> Rig {
-        self.through_wire = true;
+    /// `twin` is a fresh model like the rig's own.
+    pub fn with_twin(mut self, twin: Box<dyn Model>) -> Rig {
+        self.twin = Some(twin);
         self
     }
 
@@ -182,11 +184,9 @@ impl Rig {
     pub fn call(&mut self, call: Call<'_>) -> u64 {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
-        let result = if self.through_wire {
-            self.wire_call(&call, &mut effects)
-        } else {
-            self.direct(&call, &mut effects)
-        };
+        let mut cx = Cx::new(self.now_ns, &mut self.ram, &mut effects);
+        let result = dispatch(self.model.as_mut(), &call, &mut cx);
+        self.call_twin(&call, result, &effects);
         for effect in effects.iter() {
             self.apply(effect);
         }
@@ -195,24 +195,27 @@ impl Rig {
         result
     }
 
-    fn direct(&mut self, call: &Call<'_>, effects: &mut Effects) -> u64 {
-        let mut cx = Cx::new(self.now_ns, &mut self.ram, effects);
-        dispatch(self.model.as_mut(), call, &mut cx)
-    }
-
-    fn wire_call(&mut self, call: &Call<'_>, effects: &mut Effects) -> u64 {
+    /// The same call with everything encoded and decoded.
+    fn call_twin(&mut self, call: &Call<'_>, result: u64, effects: &Effects) {
+        let Some(twin) = &mut self.twin else { return };
         let mut bytes = Vec::new();
         wire::encode_call(self.now_ns, call, &mut bytes);
-        let (now_ns, call) = wire::decode_call(&bytes).expect("an encoded call decodes");
+        let (now_ns, decoded) = wire::decode_call(&bytes).expect("an encoded call decodes");
         let mut out = Effects::new();
-        let result = dispatch(
-            self.model.as_mut(),
-            &call,
+        let answer = dispatch(
+            twin.as_mut(),
+            &decoded,
             &mut Cx::new(now_ns, &mut self.ram, &mut out),
         );
-        let mut answer = Vec::new();
-        wire::encode_answer(result, &out, &mut answer);
-        wire::decode_answer(&answer, effects).expect("an encoded answer decodes")
+        bytes.clear();
+        wire::encode_answer(answer, &out, &mut bytes);
+        let mut arrived = Effects::new();
+        let answer = wire::decode_answer(&bytes, &mut arrived).expect("an encoded answer decodes");
+        assert_eq!(answer, result, "{call:?}: direct and through the wire");
+        assert!(
+            arrived == *effects,
+            "{call:?}: direct and through the wire: {effects:?} and {arrived:?}"
+        );
     }
 
     fn apply(&mut self, effect: Effect<&[u8]>) {

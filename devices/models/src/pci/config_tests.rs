@@ -184,3 +184,30 @@ fn the_state_survives_a_section_and_only_for_its_own_function() {
     };
     assert!(ConfigSpace::new(&other).load(&config.save()).is_err());
 }
+
+#[test]
+fn random_configuration_cycles_are_survived() {
+    let mut rng = device_core::SplitMix64::new(1);
+    let mut config = ConfigSpace::new(&function());
+    let mut events = Vec::new();
+    for _ in 0..20_000 {
+        let size = 1 << rng.below(3);
+        let offset = (rng.below(256) as u8) & !(size - 1);
+        let fixed = value(&ConfigSpace::new(&function()), 0, 4);
+        match rng.below(6) {
+            0 => drop(config.read(offset, size)),
+            1 => drop(config.fire(rng.below(8) as u16)),
+            2 => drop(config.set_intx(rng.below(2) == 0)),
+            3 => {
+                let access = Access::write(1, rng.below(0x1000), 4, rng.next_u64());
+                if config.is_msix(&access) {
+                    config.access_msix(access, &mut events);
+                }
+            }
+            _ => config.write(offset, size, rng.next_u64() as u32, &mut events),
+        }
+        events.clear();
+        assert_eq!(value(&config, 0, 4), fixed);
+        assert!(config.bars().all(|bar| bar.base.is_multiple_of(bar.len)));
+    }
+}

@@ -29,9 +29,10 @@ pub(super) struct Mock {
 
 impl Mock {
     /// Sets the device up with these features and one queue of `size`.
-    pub(super) fn new(model: Box<dyn Model>, features: u64, size: u16) -> Mock {
+    pub(super) fn new(make: &dyn Fn() -> Box<dyn Model>, features: u64, size: u16) -> Mock {
+        let rig = Rig::new(make()).with_twin(make()).with_ram(RAM);
         let mut mock = Mock {
-            rig: Rig::new(model).with_ram(RAM),
+            rig,
             size,
             next: 0,
             published: 0,

@@ -2,18 +2,18 @@
 
 use device_core::conformance;
 use device_core::rig::Rig;
-use device_core::{Attach, BarKind};
+use device_core::{Attach, BarKind, Model};
 use proptest::prelude::*;
 
 use super::mock::{AVAILABLE, BUFFERS, DESCRIPTORS, EVENT_INDEX, INDIRECT, Mock, VERSION_1};
 use super::{Rng, VirtioPci};
 
-fn model() -> Box<VirtioPci<Rng>> {
+fn model() -> Box<dyn Model> {
     Box::new(VirtioPci::new(Rng::new(7)))
 }
 
 fn mock(features: u64) -> Mock {
-    Mock::new(model(), VERSION_1 | features, 8)
+    Mock::new(&model, VERSION_1 | features, 8)
 }
 
 const NEEDS_RESET: u64 = 0x4F;
@@ -21,7 +21,7 @@ const NEEDS_RESET: u64 = 0x4F;
 #[test]
 fn it_conforms() {
     for seed in 0..8 {
-        conformance::check(&|| model(), seed, 2000);
+        conformance::check(&model, seed, 2000);
     }
 }
 
@@ -115,7 +115,7 @@ fn a_chain_is_filled_and_interrupts_by_vector_and_by_pin() {
 #[test]
 fn the_seed_decides_the_bytes() {
     let bytes = |seed| {
-        let mut mock = Mock::new(Box::new(VirtioPci::new(Rng::new(seed))), VERSION_1, 8);
+        let mut mock = Mock::new(&|| Box::new(VirtioPci::new(Rng::new(seed))), VERSION_1, 8);
         mock.add(&[(BUFFERS, 64, true)]);
         mock.kick();
         mock.bytes(BUFFERS, 64).to_vec()

@@ -12,10 +12,12 @@ const FEATURE_DISCARD: u64 = 1 << 13;
 const FEATURE_WRITE_ZEROES: u64 = 1 << 14;
 
 pub(super) const QUEUE_LEN: u16 = 256;
-/// Segments of a request, and bytes of each: together they bound what one request moves.
-const SEGMENTS_MAX: u32 = 128;
-const SEGMENT_BYTES_MAX: u32 = 8 << 10;
-pub(super) const MAX_REQUEST_BYTES: u64 = SEGMENTS_MAX as u64 * SEGMENT_BYTES_MAX as u64;
+/// Segments of a request, and bytes of each. A page a segment: a request is as long as it may be however scattered it is.
+const SEGMENTS_MAX: u32 = QUEUE_LEN as u32 - 2;
+const SEGMENT_BYTES_MAX: u32 = 4096;
+/// What a back end takes in one request, and a little more than the two above allow. Longer ones, from a driver that does not
+/// know of the limits, fail.
+pub(super) const MAX_REQUEST_BYTES: u64 = 1 << 20;
 /// Of one discard or write-zeroes request: 2 GiB.
 pub(super) const MAX_RANGE_SECTORS: u32 = 1 << 22;
 

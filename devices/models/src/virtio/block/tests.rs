@@ -32,8 +32,8 @@ fn model() -> Box<dyn Model> {
 
 /// A driver whose disk is a map of sectors.
 fn mock_with(features: u64, config: BlockConfig) -> Mock {
-    let model: VirtioBlock = VirtioPci::new(Block::new(config));
-    let mut mock = Mock::new(Box::new(model), features, 256);
+    let make = || -> Box<dyn Model> { Box::new(VirtioBlock::new(Block::new(config.clone()))) };
+    let mut mock = Mock::new(&make, features, 256);
     let mut disk = BTreeMap::<u64, Vec<u8>>::new();
     let rig = std::mem::replace(&mut mock.rig, Rig::new(self::model()));
     mock.rig = rig.with_backend(Box::new(move |request| serve(&mut disk, request)));
@@ -111,7 +111,7 @@ fn the_configuration_describes_the_medium() {
     let mut read = |offset: u64, size| mock.rig.read(0, 0x2000 + offset, size);
     assert_eq!(
         (read(0, 8), read(8, 4), read(0xC, 4), read(0x14, 4)),
-        (SECTORS, 0x1_0000, 64, 512)
+        (SECTORS, 4096, 254, 512)
     );
     assert_eq!((read(0x20, 1), read(0x22, 2)), (1, 1));
     assert_eq!(
@@ -146,6 +146,35 @@ fn what_is_written_is_read_back_after_the_modelled_time() {
     assert_eq!(mock.bytes(DATA + 0x8000, 512), &pattern[..512]);
     assert_eq!(mock.bytes(DATA + 0x9000, 1536), &pattern[512..]);
     assert_eq!(mock.rig.vectors, [0, 0]);
+}
+
+/// What a link of the default size admits at once, so that the ring is never what holds a request back. Replies are freed in the
+/// order of issue, and no request lives longer than two of the shortest: twice what is in flight, and a gap at the arena's end.
+#[test]
+fn everything_in_flight_fits_into_a_link() {
+    use atoll_abi::link::{LinkGeometry, LinkKind};
+    let link = LinkGeometry::default_for(LinkKind::Block);
+    let ports = Block::new(config()).ports();
+    let bytes = ports.max_bytes_in_flight;
+    assert!(MAX_REQUEST_BYTES <= u64::from(atoll_abi::block::MAX_TRANSFER));
+    assert!(ports.max_in_flight <= link.slots / 4);
+    assert!(bytes <= u64::from(link.request_arena) / 4);
+    assert!(2 * bytes + MAX_REQUEST_BYTES <= u64::from(link.reply_arena));
+    let longest = latency_ns(
+        &BlockRequest::Read {
+            sector: 0,
+            len: 1 << 20,
+        },
+        1 << 20,
+    );
+    let shortest = latency_ns(
+        &BlockRequest::Read {
+            sector: 0,
+            len: 512,
+        },
+        512,
+    );
+    assert!(longest <= 2 * shortest);
 }
 
 #[test]
@@ -204,7 +233,7 @@ fn requests_out_of_range_or_shape_are_answered_without_the_back_end() {
             "more than a request may move",
             TYPE_READ,
             0,
-            &[(DATA, 4 << 20, true), (DATA, 512, true)],
+            &[(DATA, 1 << 20, true), (DATA, 512, true)],
             1,
         ),
         ("nothing", TYPE_READ, 0, &[], 0),
@@ -367,9 +396,9 @@ fn a_read_only_medium_takes_no_write() {
 #[test]
 fn what_finds_no_room_waits_in_the_queue() {
     let mut mock = mock();
-    // Each 4 MiB: two fit, and a small one after them does not overtake the third.
+    // Each 1 MiB: two fit, and a small one after them does not overtake the third.
     for _ in 0..3 {
-        add(&mut mock, TYPE_READ, 0, &[(DATA, 4 << 20, true)]);
+        add(&mut mock, TYPE_READ, 0, &[(DATA, 1 << 20, true)]);
     }
     add(&mut mock, TYPE_READ, 0, &[(DATA, 512, true)]);
     mock.kick();
