@@ -31,11 +31,20 @@ impl Default for Interrupts {
 }
 
 impl Interrupts {
-    /// What firmware leaves behind on the bootstrap processor (MultiProcessor Specification 1.4, 3.6.2.2, virtual wire mode): the
-    /// local APIC is on, LINT0 passes the PIC pair's INTR through, LINT1 is the NMI.
+    /// What firmware leaves behind: the local APIC in virtual wire mode (MultiProcessor Specification 1.4, 3.6.2.2), so that LINT0
+    /// passes the PIC pair's INTR through and LINT1 is the NMI; the PIC pair at vectors 0x08 and 0x70 with all inputs masked.
     fn wire(&mut self) {
         for (register, value) in [(0xf0, 0x1ff), (0x350, 0x700), (0x360, 0x400)] {
             self.lapic.mmio_write(register, value, 0);
+        }
+        for (port, words) in [
+            (0x20, [0x11, 0x08, 0x04, 0x01, 0xff]),
+            (0xa0, [0x11, 0x70, 0x02, 0x01, 0xff]),
+        ] {
+            self.pic.write(port, words[0]);
+            for word in &words[1..] {
+                self.pic.write(port + 1, *word);
+            }
         }
     }
 
