@@ -15,9 +15,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The wire depends on nothing of ours; nobody else defines a byte that crosses a process.
     ("atoll-abi", &[]),
     ("atoll-transport", &["atoll-abi"]),
-    // The engine knows no device, the models no engine; the board is where they meet.
+    // The engine knows no device, the models no engine; the board is where they meet. Guest RAM is a segment.
     ("atoll-hostfp", &[]),
-    ("atoll-mmu", &["atoll-hostfp"]),
+    ("atoll-mmu", &["atoll-abi", "atoll-transport"]),
     ("atoll-x86", &["atoll-hostfp", "atoll-mmu"]),
     ("atoll-jit", &["atoll-hostfp", "atoll-mmu", "atoll-x86"]),
     ("device-core", &["atoll-abi"]),
