@@ -1,0 +1,76 @@
+//! The process list, as `/proc` shows it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process by its number and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub name: String,
+}
+
+impl Process {
+    /// Kills it so that it cannot notice.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends it a signal; it must be there.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid).expect("a process has a positive number");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {self:?}: {error}"));
+    }
+
+    /// Whether it runs, or waits for its parent to look at how it ended.
+    pub fn exists(&self) -> bool {
+        stat(self.pid).is_some_and(|(name, _)| name == self.name)
+    }
+}
+
+/// All processes that come from `root`, without itself.
+pub fn descendants(root: i32) -> Vec<Process> {
+    let mut rows = Vec::new();
+    for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        if let Some((name, parent)) = stat(pid) {
+            rows.push((Process { pid, name }, parent));
+        }
+    }
+    let mut found: Vec<Process> = Vec::new();
+    loop {
+        let ours = |pid: i32| pid == root || found.iter().any(|process| process.pid == pid);
+        let more: Vec<Process> = rows
+            .iter()
+            .filter(|(process, parent)| ours(*parent) && !ours(process.pid))
+            .map(|(process, _)| process.clone())
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// What the open descriptors of a process lead to.
+pub fn open_files(pid: i32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there and ours");
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect()
+}
+
+/// The name and the parent of a process (proc(5), /proc/pid/stat).
+fn stat(pid: i32) -> Option<(String, i32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may itself hold some.
+    let (head, tail) = text.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    let parent = tail.split_whitespace().nth(1)?.parse().ok()?;
+    Some((name, parent))
+}

@@ -1,0 +1,334 @@
+//! Starting `atoll run`, following its console, and what is left when it ended.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, descendants};
+
+/// No boot is silent for so long; beyond it a test fails instead of hanging.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// The program under test.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("ATOLL_BIN") {
+        return path.into();
+    }
+    // Tests lie in target/PROFILE/deps.
+    let test = std::env::current_exe().expect("a test knows where it lies");
+    let path = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie two directories deep")
+        .join("atoll");
+    assert!(
+        path.is_file(),
+        "{} is missing: build it first (make build)",
+        path.display()
+    );
+    path
+}
+
+/// A machine to be started.
+#[derive(Debug)]
+pub struct Boot {
+    args: Vec<OsString>,
+    dir: TempDir,
+    wrapper: Vec<OsString>,
+}
+
+impl Boot {
+    /// `atoll run` with nothing but what every test wants: statistics, a trail, no terminal.
+    pub fn bare() -> Self {
+        let dir = tempfile::tempdir().expect("there is room for temporary files");
+        let mut boot = Self {
+            args: vec!["run".into()],
+            dir,
+            wrapper: Vec::new(),
+        };
+        for flag in ["stats", "trail"] {
+            let file = boot.path(flag);
+            boot = boot.arg(format!("--{flag}")).arg(file);
+        }
+        boot.args([
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "--policy",
+            "exact",
+        ])
+    }
+
+    /// A stock kernel with the busybox shell.
+    pub fn shell(guest: &str) -> Self {
+        let guest = crate::guest(guest);
+        Self::bare()
+            .args(["-m", "512", "-append", "console=ttyS0"])
+            .arg("-kernel")
+            .arg(guest.kernel())
+            .arg("-initrd")
+            .arg(guest.initrd())
+    }
+
+    /// A file of this run's own directory, which disappears with the outcome.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// One more argument. Where a flag stands twice, the later one counts.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.args.extend(args.map(OsString::from));
+        self
+    }
+
+    /// What is typed inside the machine, in `--script`'s own words.
+    pub fn script(self, text: &str) -> Self {
+        let file = self.path("script");
+        fs::write(&file, text).expect("a script is a small file");
+        self.arg("--script").arg(file)
+    }
+
+    /// Types shell commands at the prompt, one after the other, and then switches off.
+    pub fn commands(self, commands: &[&str]) -> Self {
+        let mut text = String::new();
+        for command in commands.iter().chain(&["poweroff -f"]) {
+            let quoted = command.replace('\\', "\\\\").replace('"', "\\\"");
+            text += &format!("expect \"guest# \"\nsend \"{quoted}\\n\"\n");
+        }
+        self.script(&text)
+    }
+
+    /// Adds a disk whose image is this file.
+    pub fn drive(self, image: &Path) -> Self {
+        let option = format!("file={},format=qcow2,if=virtio", image.display());
+        self.arg("-drive").arg(option)
+    }
+
+    /// Starts atoll by way of another program.
+    pub fn within(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Running {
+        let mut words = self.wrapper;
+        words.push(program().into());
+        words.extend(self.args);
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(
+                File::create(self.dir.path().join("errors")).expect("errors go to a small file"),
+            )
+            .spawn()
+            .expect("the program can be started");
+        let (send, console) = mpsc::channel();
+        let mut pipe = child.stdout.take().expect("standard output is a pipe");
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut bytes) {
+                if send.send(bytes[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Running {
+            child,
+            console,
+            seen: Vec::new(),
+            dir: Some(self.dir),
+        }
+    }
+
+    /// Starts it and waits for its end.
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+}
+
+/// A machine that was started. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    console: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
+    dir: Option<TempDir>,
+}
+
+impl Running {
+    /// Waits until the console has shown `text`.
+    pub fn wait_for(&mut self, text: &str) {
+        while !self
+            .seen
+            .windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
+        {
+            match self.console.recv_timeout(SILENCE) {
+                Ok(bytes) => self.seen.extend(bytes),
+                Err(error) => panic!(
+                    "{text:?} never came ({error}):\n{}\n{}",
+                    self.text(),
+                    self.errors()
+                ),
+            }
+        }
+    }
+
+    /// `atoll` itself.
+    pub fn process(&self) -> Process {
+        Process {
+            pid: self.child.id() as i32,
+            name: "atoll".into(),
+        }
+    }
+
+    /// The processes of the machine.
+    pub fn processes(&self) -> Vec<Process> {
+        descendants(self.child.id() as i32)
+    }
+
+    /// The machine's process of this name; there must be one.
+    pub fn named(&self, name: &str) -> Process {
+        let all = self.processes();
+        let mut named = all.iter().filter(|process| process.name == name);
+        match (named.next(), named.next()) {
+            (Some(one), None) => one.clone(),
+            _ => panic!("one {name} was expected among {all:?}"),
+        }
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Outcome {
+        loop {
+            match self.console.recv_timeout(SILENCE) {
+                Ok(bytes) => self.seen.extend(bytes),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("it hangs:\n{}\n{}", self.text(), self.errors())
+                }
+            }
+        }
+        let status = self.child.wait().expect("the program was started by us");
+        let dir = self.dir.take().expect("a run ends once");
+        Outcome {
+            code: status.code(),
+            console: self.text(),
+            errors: fs::read_to_string(dir.path().join("errors")).unwrap_or_default(),
+            dir,
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    fn errors(&self) -> String {
+        self.dir
+            .as_ref()
+            .and_then(|dir| fs::read_to_string(dir.path().join("errors")).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.dir.is_some() {
+            // A test failed; what it started must not outlive it, and there is nobody to tell of errors.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// What is left of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What the guest printed.
+    pub console: String,
+    /// What atoll printed.
+    pub errors: String,
+    dir: TempDir,
+}
+
+impl Outcome {
+    /// Checks the exit code.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "the console:\n{}\natoll:\n{}",
+            self.console,
+            self.errors
+        );
+        self
+    }
+
+    /// Checks that atoll's messages hold each of these texts.
+    #[track_caller]
+    pub fn expect_errors(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(
+                self.errors.contains(text),
+                "{text:?} is not in what atoll printed:\n{}",
+                self.errors
+            );
+        }
+        self
+    }
+
+    /// Checks that the console holds a text.
+    #[track_caller]
+    pub fn expect_console(self, text: &str) -> Self {
+        assert!(
+            self.console.contains(text),
+            "{text:?} is not on the console:\n{}",
+            self.console
+        );
+        self
+    }
+
+    /// The final hash, as printed.
+    #[track_caller]
+    pub fn hash(&self) -> String {
+        let line = self
+            .errors
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("final hash "));
+        line.unwrap_or_else(|| panic!("atoll printed no final hash:\n{}", self.errors))
+            .trim()
+            .to_owned()
+    }
+
+    /// A file that the run left in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The statistics.
+    #[track_caller]
+    pub fn stats(&self) -> Value {
+        let text = fs::read_to_string(self.path("stats")).expect("atoll wrote its statistics");
+        serde_json::from_str(&text).expect("the statistics are JSON")
+    }
+}

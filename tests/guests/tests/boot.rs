@@ -1,0 +1,66 @@
+//! Stock kernels boot to a shell, and the machine ends as the guest asks.
+
+use guest_tests::{Boot, image};
+
+#[test]
+fn the_default_guest_boots_and_powers_off() {
+    let outcome = Boot::shell("linux-cloud")
+        .commands(&["echo $((6 * 7)) is the answer"])
+        .run()
+        .expect_code(0);
+    let stats = outcome.stats();
+    outcome
+        .expect_console("guest ready: Linux 6.1")
+        .expect_console("42 is the answer");
+    let share = stats["share_compiled"]
+        .as_f64()
+        .expect("a share is a number");
+    assert!(
+        share >= 0.9,
+        "only {share} of the instructions ran in compiled code"
+    );
+}
+
+#[test]
+fn debian_13s_cloud_kernel_boots() {
+    Boot::shell("linux-cloud-trixie")
+        .commands(&["cat /proc/cpuinfo"])
+        .run()
+        .expect_code(0)
+        .expect_console("Linux 6.12");
+}
+
+#[test]
+fn debian_12s_generic_kernel_boots() {
+    Boot::shell("linux-generic")
+        .commands(&["uname -a"])
+        .run()
+        .expect_code(0)
+        .expect_console("guest ready: Linux 6.1");
+}
+
+#[test]
+fn a_reset_ends_the_run_with_its_own_code() {
+    let script = "expect \"guest# \"\nsend \"reboot -f\\n\"\n";
+    Boot::shell("linux-cloud")
+        .script(script)
+        .run()
+        .expect_code(10);
+}
+
+#[test]
+fn the_guest_uses_its_disk() {
+    let boot = Boot::shell("linux-cloud");
+    let disk = image::empty_disk(boot.path("").as_path());
+    let outcome = boot
+        .drive(&disk)
+        .commands(&[
+            "mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt",
+            "seq 1 200000 > /mnt/a && sync && echo 3 > /proc/sys/vm/drop_caches && sha256sum /mnt/a",
+            "umount /mnt",
+        ])
+        .run()
+        .expect_code(0)
+        .expect_console("5af7b95208fdcff4");
+    image::expect_sound(&outcome.path("disk.qcow2"));
+}
