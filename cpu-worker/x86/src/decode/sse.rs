@@ -1,4 +1,4 @@
-//! Decoding of SSE to SSE4.2 and of the instructions that came with it (prefetches, fences, non-temporal stores, state
+//! Decoding of SSE to SSE4.2, AES, PCLMULQDQ and of the instructions that came with SSE (prefetches, fences, non-temporal stores, state
 //! saving). The forms on MMX registers are in `mmx`.
 //!
 //! iced names the instruction; this module says which lifted kind it is, or which function of `Cpu`, and whether this CPU
@@ -14,7 +14,7 @@ use crate::op::{Kind, Op, OpFlags, Width};
 use crate::semantics::sse::{
     BY_IMM, BY_XMM0, COMI, FROM_INT, LANE_AND_ZEROS, Part, TO_INT, TRUNCATE, UCOMI,
 };
-use crate::semantics::{sse_fn, sse_string, xsave};
+use crate::semantics::{crypto, sse_fn, sse_string, xsave};
 use crate::state::mode;
 
 /// The instruction, if it belongs to these families.
@@ -64,6 +64,8 @@ fn available(i: &Instruction, c: &Ctx) -> bool {
             CpuidFeature::SSSE3 => Features::SSSE3,
             CpuidFeature::SSE4_1 => Features::SSE4_1,
             CpuidFeature::SSE4_2 => Features::SSE4_2,
+            CpuidFeature::AES => Features::AES,
+            CpuidFeature::PCLMULQDQ => Features::PCLMULQDQ,
             CpuidFeature::FXSR => Features::FXSR,
             CpuidFeature::XSAVE | CpuidFeature::XSAVEC => Features::XSAVE,
             CpuidFeature::XSAVEOPT => Features::XSAVEOPT,
@@ -409,6 +411,13 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Pcmpestrm => sse_string::pcmpestrm,
         M::Pcmpistri => sse_string::pcmpistri,
         M::Pcmpistrm => sse_string::pcmpistrm,
+        M::Aesenc => crypto::aesenc,
+        M::Aesenclast => crypto::aesenclast,
+        M::Aesdec => crypto::aesdec,
+        M::Aesdeclast => crypto::aesdeclast,
+        M::Aesimc => crypto::aesimc,
+        M::Aeskeygenassist => crypto::aeskeygenassist,
+        M::Pclmulqdq => crypto::pclmulqdq,
         M::Fxsave | M::Fxsave64 => xsave::fxsave,
         M::Fxrstor | M::Fxrstor64 => xsave::fxrstor,
         M::Xsave | M::Xsave64 => xsave::xsave,

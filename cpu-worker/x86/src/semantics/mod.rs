@@ -10,6 +10,7 @@
 pub mod alu;
 pub mod bit;
 pub mod branch;
+pub mod crypto;
 pub mod flagops;
 pub mod mmx;
 pub mod moves;
