@@ -15,10 +15,13 @@ pub mod eval;
 pub mod exception;
 pub mod features;
 pub mod flags;
+mod helper;
 pub mod interp;
 pub mod op;
 pub mod semantics;
 pub mod state;
+mod string;
+pub mod system;
 
 pub use bus::Bus;
 pub use cpu::Cpu;

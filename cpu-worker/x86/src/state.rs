@@ -74,7 +74,7 @@ pub mod mode {
     pub const MXCSR: u32 = 0x40;
     /// CR0.EM or CR0.TS: x87/MMX/SSE instructions fault (#UD or #NM), or CR4.OSFXSR is clear.
     pub const FPU_OFF: u32 = 0x80;
-    /// EFLAGS.TF or an enabled breakpoint in DR7: every instruction is executed by the interpreter.
+    /// EFLAGS.TF or RF, or an enabled breakpoint in DR7: every instruction is executed by the interpreter.
     pub const DEBUG: u32 = 0x100;
     /// CR0.PE.
     pub const PROTECTED: u32 = 0x200;
@@ -169,6 +169,7 @@ pub struct State {
     /// TSC = now_ns scaled, plus this.
     pub tsc_offset: u64,
     pub misc_enable: u64,
+    pub spec_ctrl: u64,
     pub mtrr_def_type: u64,
     pub mtrr_fixed: [u64; 11],
     pub mtrr_variable: [u64; 16],
@@ -243,7 +244,7 @@ impl State {
             mode::FPU_OFF,
         );
         m |= set(
-            self.rflags & flags::TF != 0 || self.dr[7] & 0xff != 0,
+            self.rflags & (flags::TF | flags::RF) != 0 || self.dr[7] & 0xff != 0,
             mode::DEBUG,
         );
         m |= set(self.cr0 & cr::CR0_PE != 0, mode::PROTECTED);

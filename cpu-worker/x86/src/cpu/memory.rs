@@ -255,7 +255,7 @@ fn segment_permits(a: u16, write: bool) -> bool {
 }
 
 /// Whether `bytes` at `offset` lie within the limit (SDM vol. 3A, 5.3), expand-down segments included.
-fn within(a: u16, limit: u32, offset: u64, bytes: u32) -> bool {
+pub(crate) fn within(a: u16, limit: u32, offset: u64, bytes: u32) -> bool {
     let last = offset + (bytes.max(1) - 1) as u64;
     let expand_down = a & 8 == 0 && a & 4 != 0;
     if expand_down {

@@ -1,13 +1,22 @@
 //! One vCPU: architectural state, memory management, and its view of the board.
 
 mod memory;
+pub(crate) use memory::{cut, within};
+mod reset;
 
-use atoll_mmu::{MemStop, Mmu};
+use atoll_mmu::{MemStop, Mmu, PagingRegs};
 
-use crate::bus::Bus;
+use crate::bus::{Bus, attention};
 use crate::exception::{Fault, Stop, Vector};
 use crate::features::Features;
-use crate::state::State;
+use crate::flags;
+use crate::state::{State, mode};
+use crate::system::Model;
+
+/// [`State::shadow`] after STI: no interrupt before the next instruction is done.
+pub const SHADOW_STI: u32 = 1;
+/// [`State::shadow`] after a load of SS: no interrupt and no debug trap before the next instruction is done.
+pub const SHADOW_SS: u32 = 2;
 
 /// A vCPU. `repr(C)` with the state first: the pinned register of emitted code points here.
 #[repr(C)]
@@ -16,7 +25,7 @@ pub struct Cpu {
     pub mmu: Mmu,
     /// The details of the last [`Stop::Fault`].
     pub fault: Fault,
-    pub features: Features,
+    pub model: Model,
     pub bus: Box<dyn Bus>,
 }
 
@@ -30,6 +39,24 @@ impl std::fmt::Debug for Cpu {
 }
 
 impl Cpu {
+    /// A vCPU as after power-on.
+    pub fn new(model: Model, mmu: Mmu, bus: Box<dyn Bus>) -> Cpu {
+        let mut cpu = Cpu {
+            state: State::default(),
+            mmu,
+            fault: Fault::UD,
+            model,
+            bus,
+        };
+        cpu.reset();
+        cpu
+    }
+
+    /// What instructions this model has.
+    pub fn features(&self) -> Features {
+        self.model.features
+    }
+
     /// Notes the fault and gives the stop to return.
     #[cold]
     pub fn raise(&mut self, fault: Fault) -> Stop {
@@ -57,5 +84,72 @@ impl Cpu {
             },
         };
         self.raise(fault)
+    }
+
+    /// Recomputes the mode word and tells the MMU, after any of their inputs changed.
+    pub fn update_mode(&mut self) {
+        let s = &mut self.state;
+        let word = s.compute_mode();
+        if word != s.mode {
+            s.mode = word;
+            s.clock.attention |= attention::MODE;
+        }
+        if word & mode::DEBUG != 0 || s.shadow != 0 {
+            s.clock.attention |= attention::DEBUG;
+        }
+        let regs = PagingRegs {
+            cr0: s.cr0,
+            cr3: s.cr3,
+            cr4: s.cr4,
+            efer: s.efer,
+            user: word & mode::USER != 0,
+            ac: s.rflags & flags::AC != 0,
+            long: word & mode::LONG != 0,
+        };
+        if regs != *self.mmu.regs() {
+            self.mmu.configure(&regs);
+        }
+    }
+
+    /// Holds interrupts off until the next instruction is done.
+    pub(crate) fn begin_shadow(&mut self, kind: u32) {
+        self.state.shadow = kind;
+        self.state.clock.attention |= attention::DEBUG;
+    }
+
+    /// To be called when IF may have become set, or a shadow ended: a waiting interrupt is brought to the run loop's attention.
+    pub(crate) fn interrupts_unmasked(&mut self) {
+        let s = &mut self.state;
+        if s.rflags & flags::IF != 0 && self.bus.interrupt_pending(&mut s.clock) {
+            s.clock.attention |= attention::INTERRUPT;
+        }
+    }
+
+    /// Takes a pending interrupt or NMI, if the state allows one now: it is delivered, the CPU leaves HLT, and true comes back. Clears
+    /// [`attention::INTERRUPT`] in any case; unmasking sets it again.
+    ///
+    /// # Errors
+    /// [`Stop::Shutdown`] if the delivery ended in a triple fault.
+    pub fn try_interrupt(&mut self) -> Result<bool, Stop> {
+        self.state.clock.attention &= !attention::INTERRUPT;
+        if self.state.shadow != 0 {
+            return Ok(false);
+        }
+        if self.state.nmi_blocked == 0 && self.bus.take_nmi() {
+            self.state.halted = 0;
+            self.state.nmi_blocked = 1;
+            self.deliver_nmi()?;
+            return Ok(true);
+        }
+        if self.state.rflags & flags::IF == 0 || !self.bus.interrupt_pending(&mut self.state.clock)
+        {
+            return Ok(false);
+        }
+        let Some(vector) = self.bus.acknowledge(&mut self.state.clock) else {
+            return Ok(false);
+        };
+        self.state.halted = 0;
+        self.deliver_interrupt(vector)?;
+        Ok(true)
     }
 }

@@ -6,4 +6,5 @@ pub mod eval_vec;
 mod handlers;
 pub(crate) mod sse_run;
 
+pub(crate) use eval::signed_48;
 pub(crate) use handlers::handler;

@@ -1,0 +1,124 @@
+//! SYSCALL, SYSRET, SYSENTER, SYSEXIT and SWAPGS.
+
+use crate::cpu::Cpu;
+use crate::exception::{Fault, Stop};
+use crate::flags::{IF, RF, VM};
+use crate::interp::signed_48;
+use crate::op::{Op, R11, RCX, RDX, RSP, Seg, Width};
+use crate::state::{Segment, attr, cr, mode};
+
+const CODE_64: u16 = attr::P | attr::S | attr::L | attr::G | 0xb;
+const CODE_32: u16 = attr::P | attr::S | attr::DB | attr::G | 0xb;
+const DATA: u16 = attr::P | attr::S | attr::DB | attr::G | 3;
+
+fn flat(selector: u16, rights: u16, dpl: u16) -> Segment {
+    Segment {
+        base: 0,
+        limit: u32::MAX,
+        attr: rights | dpl << attr::DPL_SHIFT,
+        selector,
+    }
+}
+
+fn set_flat(cpu: &mut Cpu, cs: u16, ss: u16, code: u16, dpl: u16) {
+    cpu.state.seg[Seg::Cs as usize] = flat(cs, code, dpl);
+    cpu.state.seg[Seg::Ss as usize] = flat(ss, DATA, dpl);
+}
+
+/// SYSCALL. Outside 64-bit mode it is #UD, as on Intel's processors.
+pub(crate) fn syscall(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
+    let s = &mut cpu.state;
+    if s.efer & cr::EFER_SCE == 0 || s.mode & mode::LONG == 0 {
+        return Err(cpu.raise(Fault::UD));
+    }
+    s.gpr[RCX as usize] = s.rip();
+    s.gpr[R11 as usize] = s.eflags() & !RF;
+    s.set_rip(s.lstar);
+    let flags = s.eflags() & !s.sfmask & !RF;
+    s.set_eflags(flags);
+    let base = (s.star >> 32) as u16;
+    set_flat(cpu, base & !3, (base & !3) + 8, CODE_64, 0);
+    cpu.update_mode();
+    Ok(())
+}
+
+/// SYSRET to 64-bit (width Q) or compatibility code.
+pub(crate) fn sysret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    if cpu.state.efer & cr::EFER_SCE == 0 || cpu.state.mode & mode::LONG == 0 {
+        return Err(cpu.raise(Fault::UD));
+    }
+    let target = cpu.state.gpr[RCX as usize];
+    if cpu.state.cpl() != 0 || op.width == Width::Q && signed_48(target) != target {
+        return Err(cpu.gp(0));
+    }
+    let s = &mut cpu.state;
+    let flags = s.gpr[R11 as usize] & !(RF | VM);
+    let base = (s.star >> 48) as u16;
+    s.set_eflags(flags);
+    if op.width == Width::Q {
+        s.set_rip(target);
+        set_flat(cpu, (base + 16) | 3, (base + 8) | 3, CODE_64, 3);
+    } else {
+        s.set_rip(target & 0xffff_ffff);
+        set_flat(cpu, base | 3, (base + 8) | 3, CODE_32, 3);
+    }
+    cpu.update_mode();
+    if flags & IF != 0 {
+        cpu.interrupts_unmasked();
+    }
+    Ok(())
+}
+
+pub(crate) fn sysenter(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
+    let s = &mut cpu.state;
+    let cs = s.sysenter_cs as u16;
+    if s.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0 {
+        return Err(cpu.gp(0));
+    }
+    let lma = s.mode & mode::LMA != 0;
+    s.rflags &= !(VM | IF | RF);
+    s.gpr[RSP as usize] = s.sysenter_esp;
+    s.set_rip(s.sysenter_eip);
+    if !lma {
+        s.gpr[RSP as usize] &= 0xffff_ffff;
+        s.set_rip(s.sysenter_eip & 0xffff_ffff);
+    }
+    let code = if lma { CODE_64 } else { CODE_32 };
+    set_flat(cpu, cs & !3, (cs & !3) + 8, code, 0);
+    cpu.update_mode();
+    Ok(())
+}
+
+/// SYSEXIT to 64-bit (width Q) or 32-bit code.
+pub(crate) fn sysexit(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let cs = cpu.state.sysenter_cs as u16;
+    let bad = cpu.state.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0;
+    if bad || cpu.state.cpl() != 0 {
+        return Err(cpu.gp(0));
+    }
+    let (rip, rsp) = (cpu.state.gpr[RDX as usize], cpu.state.gpr[RCX as usize]);
+    if op.width == Width::Q {
+        if signed_48(rip) != rip || signed_48(rsp) != rsp {
+            return Err(cpu.gp(0));
+        }
+        cpu.state.set_rip(rip);
+        cpu.state.gpr[RSP as usize] = rsp;
+        set_flat(cpu, (cs + 32) | 3, (cs + 40) | 3, CODE_64, 3);
+    } else {
+        cpu.state.set_rip(rip & 0xffff_ffff);
+        cpu.state.gpr[RSP as usize] = rsp & 0xffff_ffff;
+        set_flat(cpu, (cs + 16) | 3, (cs + 24) | 3, CODE_32, 3);
+    }
+    cpu.update_mode();
+    Ok(())
+}
+
+pub(crate) fn swapgs(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
+    if cpu.state.mode & mode::LONG == 0 {
+        return Err(cpu.raise(Fault::UD));
+    }
+    cpu.require_cpl0()?;
+    let s = &mut cpu.state;
+    std::mem::swap(&mut s.kernel_gs_base, &mut s.seg[Seg::Gs as usize].base);
+    Ok(())
+}
