@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use xtask::guest::Guest;
 
 use crate::process::{Process, descendants};
 
@@ -70,13 +71,26 @@ impl Boot {
 
     /// A stock kernel with the busybox shell.
     pub fn shell(guest: &str) -> Self {
-        let guest = crate::guest(guest);
+        Self::kernel_of(&crate::guest(guest)).args(["-append", "console=ttyS0"])
+    }
+
+    fn kernel_of(guest: &Guest) -> Self {
         Self::bare()
-            .args(["-m", "512", "-append", "console=ttyS0"])
+            .args(["-m", "512"])
             .arg("-kernel")
             .arg(guest.kernel())
             .arg("-initrd")
             .arg(guest.initrd())
+    }
+
+    /// A copy of the Debian disk, with its kernel.
+    pub fn debian() -> Self {
+        let guest = crate::guest("debian");
+        let boot = Self::kernel_of(&guest).args(["-append", "console=ttyS0 root=/dev/vda"]);
+        let disk = boot.path("disk.qcow2");
+        fs::copy(guest.disk().expect("the Debian guest is a disk"), &disk)
+            .expect("there is room for the disk");
+        boot.drive(&disk)
     }
 
     /// A file of this run's own directory, which disappears with the outcome.
@@ -105,12 +119,21 @@ impl Boot {
 
     /// Types shell commands at the prompt, one after the other, and then switches off.
     pub fn commands(self, commands: &[&str]) -> Self {
-        let mut text = String::new();
-        for command in commands.iter().chain(&["poweroff -f"]) {
-            let quoted = command.replace('\\', "\\\\").replace('"', "\\\"");
-            text += &format!("expect \"guest# \"\nsend \"{quoted}\\n\"\n");
-        }
-        self.script(&text)
+        let steps = commands
+            .iter()
+            .chain(&["poweroff -f"])
+            .map(|command| ("guest# ", *command));
+        self.script(&typed(steps))
+    }
+
+    /// Logs in on the Debian disk, types commands, and has it shut down.
+    pub fn debian_commands(self, commands: &[&str]) -> Self {
+        let login = [("debian login: ", "root"), ("Password: ", "atoll")];
+        let commands = commands
+            .iter()
+            .chain(&["poweroff"])
+            .map(|command| ("root@debian:~# ", *command));
+        self.script(&typed(login.into_iter().chain(commands)))
     }
 
     /// Adds a disk whose image is this file.
@@ -161,6 +184,16 @@ impl Boot {
     pub fn run(self) -> Outcome {
         self.start().finish()
     }
+}
+
+/// A script that answers each prompt with a line.
+fn typed<'a>(steps: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    steps
+        .map(|(prompt, line)| {
+            let line = line.replace('\\', "\\\\").replace('"', "\\\"");
+            format!("expect \"{prompt}\"\nsend \"{line}\\n\"\n")
+        })
+        .collect()
 }
 
 /// A machine that was started. Dropping it kills it.
