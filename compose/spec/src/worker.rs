@@ -98,8 +98,8 @@ pub struct RunOptions {
     pub debug: Vec<DebugItem>,
 }
 
-/// What only the host can tell at the start of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What only the host can tell at the start of a run. The command line hands it to the broker beside the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     pub rtc_epoch: i64,
     pub seed: u64,
@@ -107,6 +107,16 @@ pub struct Resolved {
     pub script: Vec<ScriptStep>,
     pub kernel: Option<Blob>,
     pub initrd: Option<Blob>,
+}
+
+impl Resolved {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("plain data always encodes")
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
 }
 
 impl WorkerMachine {

@@ -55,6 +55,8 @@ pub enum Control {
     MonitorReply(MonitorReply),
     /// Worker to broker: the next lines of the trail (JSON lines), to be written to its file as they are.
     Trail(Vec<u8>),
+    /// CLI to broker, once, after the greeting: run this machine.
+    Run(RunRequest),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,20 @@ pub enum Role {
     Fs,
     Seat,
     Cli,
+}
+
+/// A machine to run. Whoever asks is the machine's owner: when he hangs up, the machine ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRequest {
+    /// The machine, as postcard of the machine file's own type.
+    pub machine: Vec<u8>,
+    /// What only the host of the command line could tell (clock, seed, policy, script), likewise.
+    pub resolved: Vec<u8>,
+    /// What is loaded before the first instruction: blob 0 is the kernel, blob 1 the initrd.
+    pub segments: Vec<SegmentDesc>,
+    /// `"terminal"` stays with the broker, which puts it back to what it was when all is over. Everything else goes on to the
+    /// process whose line is the owner's standard input and output.
+    pub files: Vec<FileDesc>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +225,8 @@ pub enum MonitorRequest {
     PowerButton,
     Reset,
     Quit,
+    /// What SIGTERM asks for: press the power button, wait for the machine's grace period, then end it.
+    Terminate,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

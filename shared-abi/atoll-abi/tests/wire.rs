@@ -245,6 +245,24 @@ fn char_config(kind: CharKind) -> Config {
     })
 }
 
+fn run_request() -> RunRequest {
+    let kernel = SegmentDesc {
+        role: SegmentRole::Blob(0),
+        len: 5000,
+        source: SegmentSource::Fd(0),
+    };
+    let terminal = FileDesc {
+        name: "terminal".into(),
+        fd: 1,
+    };
+    RunRequest {
+        machine: vec![1, 2],
+        resolved: vec![3],
+        segments: vec![kernel],
+        files: vec![terminal],
+    }
+}
+
 fn report() -> ExitReport {
     ExitReport {
         reason: ExitReason::TripleFault,
@@ -341,6 +359,7 @@ fn controls() -> Vec<(String, Control)> {
         }),
     ];
     all.push(Control::Trail(b"{}\n".to_vec()));
+    all.push(Control::Run(run_request()));
     let console = [
         ConsoleRequest::Quit,
         ConsoleRequest::Attached,
@@ -355,6 +374,7 @@ fn controls() -> Vec<(String, Control)> {
         MonitorRequest::PowerButton,
         MonitorRequest::Reset,
         MonitorRequest::Quit,
+        MonitorRequest::Terminate,
     ];
     all.extend(plain.map(Control::Monitor));
     let replies = [
@@ -411,7 +431,8 @@ fn name_of(control: &Control) -> String {
         | Control::LinkLost { .. }
         | Control::LinkReplaced { .. }
         | Control::Log(_)
-        | Control::Trail(_) => first_word(format!("{control:?}")),
+        | Control::Trail(_)
+        | Control::Run(_) => first_word(format!("{control:?}")),
     }
 }
 
