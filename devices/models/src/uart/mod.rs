@@ -4,7 +4,8 @@
 //!
 //! The transmitter takes no time: a byte written is on the line at once and the holding register is empty again (a constant of
 //! the machine version; the divisor matters for the receiver's time-out alone). The line is a null modem: carrier, data set and
-//! clear-to-send are always on. What the far end sends waits there until the receiver has room, so nothing is overrun.
+//! clear-to-send are always on. The far end honours RTS: what it sends waits there until the guest has opened the port and the
+//! receiver has room, so nothing is overrun, and nothing that is typed during a boot is lost to a driver that clears its FIFO.
 //!
 //! Not modelled: parity, framing and break conditions, overruns from outside, ring indicator, DMA modes (the FCR bit is kept).
 //!
@@ -46,6 +47,7 @@ const FCR_ENABLE: u8 = 1;
 const FCR_CLEAR_RECEIVER: u8 = 2;
 const LCR_DLAB: u8 = 0x80;
 
+const MCR_RTS: u8 = 2;
 const MCR_OUT2: u8 = 8;
 const MCR_LOOP: u8 = 0x10;
 
@@ -103,6 +105,11 @@ impl State {
 
     fn has_fifo(&self) -> bool {
         self.fcr & FCR_ENABLE != 0
+    }
+
+    /// Whether the far end may send: the port asks for it and is not looped to itself.
+    fn is_listening(&self) -> bool {
+        self.mcr & (MCR_RTS | MCR_LOOP) == MCR_RTS
     }
 
     fn room(&self) -> usize {
@@ -269,7 +276,7 @@ impl Uart {
     /// Tells the seat once the receiver is empty, so that it can fill a whole FIFO at a time.
     fn offer_room(&mut self, cx: &mut Cx<'_>) {
         let s = &mut self.state;
-        if s.turned_away && s.received.is_empty() && !s.is_looped() {
+        if s.turned_away && s.received.is_empty() && s.is_listening() {
             s.turned_away = false;
             cx.effects.input_ready();
         }
@@ -359,10 +366,10 @@ impl Model for Uart {
     fn input(&mut self, input: &Input<'_>, cx: &mut Cx<'_>) -> usize {
         let Input::Char(bytes) = input else { return 0 };
         let s = &mut self.state;
-        let taken = if s.is_looped() {
-            0
-        } else {
+        let taken = if s.is_listening() {
             bytes.len().min(s.room())
+        } else {
+            0
         };
         s.received.extend(&bytes[..taken]);
         s.turned_away |= taken < bytes.len();
@@ -373,12 +380,12 @@ impl Model for Uart {
         taken
     }
 
-    fn reset(&mut self, cx: &mut Cx<'_>) {
+    fn reset(&mut self, _cx: &mut Cx<'_>) {
         let turned_away = self.state.turned_away;
-        self.state = State::new();
-        if turned_away {
-            cx.effects.input_ready();
-        }
+        self.state = State {
+            turned_away,
+            ..State::new()
+        };
     }
 
     fn save(&self) -> Section {

@@ -97,6 +97,18 @@ fn what_finds_no_room_is_asked_for_once_the_fifo_is_empty() {
 }
 
 #[test]
+fn the_far_end_waits_for_rts() {
+    let mut rig = Rig::new(Box::new(Uart::new(0x3F8)));
+    assert_eq!(rig.input(Input::Char(b"early")), 0);
+    rig.write(0, 2, 1, 7);
+    rig.write(0, 4, 1, 9);
+    assert!(!rig.input_ready);
+    rig.write(0, 4, 1, 0xB);
+    assert!(rig.input_ready);
+    assert_eq!(rig.input(Input::Char(b"early")), 5);
+}
+
+#[test]
 fn an_interrupt_needs_out2() {
     let mut rig = rig();
     rig.write(0, 1, 1, 1);
