@@ -32,12 +32,19 @@ pub fn isa_bridge() -> PciFunction {
         value: 0x80,
         writable: 0x8F,
     });
-    let xbus = ConfigByte {
-        offset: 0x4E,
-        value: 0x03,
-        writable: 0xFF,
+    let byte = |offset, value, writable| ConfigByte {
+        offset,
+        value,
+        writable,
     };
-    function(0x7000, 0x06_01_00, 0, pirq.chain([xbus]).collect())
+    let others = [
+        // Several functions share the device number: an enumerator looks for the others only if this says so.
+        byte(0x0E, 0x80, 0),
+        byte(0x4E, 0x03, 0xFF),
+        // Passive release and delayed transactions, which Linux turns on.
+        byte(0x82, 0x00, 0x0F),
+    ];
+    function(0x7000, 0x06_01_00, 0, pirq.chain(others).collect())
 }
 
 /// 00:01.3, the PIIX4 power-management function. Its registers decode at `pm_base` (64 ports, fixed by the machine version, as
