@@ -1,3 +1,5 @@
+//! Configuration space as an enumerating system, a driver and a hostile guest use it.
+
 use super::*;
 use device_core::{Capability, Msix};
 

@@ -1,3 +1,5 @@
+//! The serial port by register traces: what drivers probe, each interrupt cause, both directions of flow.
+
 use super::*;
 use device_core::conformance;
 use device_core::rig::Rig;

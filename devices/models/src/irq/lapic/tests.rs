@@ -1,3 +1,5 @@
+//! The local APIC by register traces: reset values, priorities, timers, both interfaces, errors.
+
 use super::*;
 
 /// Enabled, as an operating system leaves it.

@@ -1,3 +1,5 @@
+//! The interval timer by register traces, each mode to the tick.
+
 use super::*;
 use device_core::conformance;
 use device_core::rig::Rig;

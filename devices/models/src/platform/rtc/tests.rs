@@ -1,3 +1,5 @@
+//! The clock by register traces: time, setting it, its three interrupts, its memory.
+
 use super::*;
 use device_core::conformance;
 use device_core::rig::Rig;

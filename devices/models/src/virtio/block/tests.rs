@@ -1,3 +1,5 @@
+//! The block device under a mock driver: every kind of request, its limits, its time, and resets in between.
+
 use std::collections::BTreeMap;
 
 use device_core::rig::{InFlight, Rig};
