@@ -18,6 +18,7 @@ pub mod block;
 pub mod char;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod doc;
 pub mod error;
