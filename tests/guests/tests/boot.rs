@@ -1,6 +1,6 @@
 //! Stock kernels boot to a shell, and the machine ends as the guest asks.
 
-use guest_tests::{Boot, image};
+use guest_tests::Boot;
 
 #[test]
 fn the_default_guest_boots_and_powers_off() {
@@ -46,21 +46,4 @@ fn a_reset_ends_the_run_with_its_own_code() {
         .script(script)
         .run()
         .expect_code(10);
-}
-
-#[test]
-fn the_guest_uses_its_disk() {
-    let boot = Boot::shell("linux-cloud");
-    let disk = image::empty_disk(boot.path("").as_path());
-    let outcome = boot
-        .drive(&disk)
-        .commands(&[
-            "mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt",
-            "seq 1 200000 > /mnt/a && sync && echo 3 > /proc/sys/vm/drop_caches && sha256sum /mnt/a",
-            "umount /mnt",
-        ])
-        .run()
-        .expect_code(0)
-        .expect_console("5af7b95208fdcff4");
-    image::expect_sound(&outcome.path("disk.qcow2"));
 }
