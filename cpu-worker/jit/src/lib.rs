@@ -1,1 +1,21 @@
-//! Region translator: x86 to host code by Cranelift.
+//! The engine: decoded blocks for the interpreter, regions for Cranelift, and the loop that chooses between them.
+//!
+//! What this crate is: [`Engine`] runs a [`atoll_x86::Cpu`] to its deadline or to something only the machine can handle. It finds
+//! hot code, translates it in regions (`plan`, `flow`, `emit`, `compiler`), keeps them in an arena of its own and links them.
+//!
+//! What it is not: it gives no instruction a meaning (`atoll-x86` does, once, for both tiers) and knows no board.
+//!
+//! Invariant: which tier ran never changes what is counted, filled or stamped.
+
+mod abi;
+mod arena;
+mod compiler;
+mod effects;
+mod emit;
+mod engine;
+mod flow;
+mod lockstep;
+mod plan;
+mod thunks;
+
+pub use engine::{Engine, Exit, Mode, Stats};

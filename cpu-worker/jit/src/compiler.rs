@@ -1,0 +1,102 @@
+//! Cranelift: from a plan to position-independent machine code.
+
+use std::time::Instant;
+
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::Context;
+use cranelift_frontend::FunctionBuilderContext;
+
+use crate::emit::{Outgoing, emit};
+use crate::flow::Flow;
+use crate::plan::Plan;
+use crate::thunks;
+
+/// A region as machine code, not yet installed.
+pub(crate) struct Compiled {
+    pub(crate) plan: Plan,
+    pub(crate) code: Vec<u8>,
+    pub(crate) entries: Vec<i64>,
+    pub(crate) links: Vec<Outgoing>,
+    pub(crate) calls: Vec<Box<atoll_x86::Op>>,
+    pub(crate) ns: u64,
+}
+
+/// A compiler with its scratch memory.
+pub(crate) struct Compiler {
+    isa: OwnedTargetIsa,
+    context: Context,
+    builder: FunctionBuilderContext,
+}
+
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiler").finish_non_exhaustive()
+    }
+}
+
+impl Compiler {
+    /// A compiler for this host.
+    ///
+    /// # Panics
+    /// If Cranelift does not know the host, which is x86-64 by the crate's assembly.
+    pub(crate) fn new() -> Compiler {
+        let mut flags = settings::builder();
+        for (name, value) in [
+            // Mid-level optimisation would move and fold floating-point operations, whose flags the guest sees; what it does for integers the
+            // translator does itself.
+            ("opt_level", "none"),
+            ("enable_pinned_reg", "true"),
+            ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+            ("unwind_info", "false"),
+            ("enable_probestack", "false"),
+            ("is_pic", "true"),
+        ] {
+            flags.set(name, value).expect("a setting of Cranelift's");
+        }
+        let isa = cranelift_native::builder()
+            .expect("an x86-64 host")
+            .finish(settings::Flags::new(flags))
+            .expect("consistent settings");
+        Compiler {
+            isa,
+            context: Context::new(),
+            builder: FunctionBuilderContext::new(),
+        }
+    }
+
+    /// Compiles a plan. None if Cranelift refuses the function (its limits on size); the code then stays interpreted.
+    pub(crate) fn compile(&mut self, mut plan: Plan) -> Option<Compiled> {
+        let start = Instant::now();
+        let flow = Flow::new(&mut plan);
+        self.context.clear();
+        let emitted = emit(
+            &mut self.context.func,
+            &mut self.builder,
+            self.isa.frontend_config(),
+            &plan,
+            &flow,
+            thunks::unlinked as *const () as usize,
+        );
+        if std::env::var_os("ATOLL_JIT_CLIF").is_some() {
+            eprintln!("{}", self.context.func.display());
+        }
+        let compiled = match self.context.compile(&*self.isa, &mut ControlPlane::default()) {
+            Ok(c) => c,
+            Err(e) => {
+                debug_assert!(false, "{:?}", e.inner);
+                return None;
+            }
+        };
+        debug_assert!(compiled.buffer.relocs().is_empty());
+        Some(Compiled {
+            code: compiled.code_buffer().to_vec(),
+            entries: emitted.entries,
+            links: emitted.links,
+            calls: emitted.calls,
+            ns: start.elapsed().as_nanos() as u64,
+            plan,
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! The arithmetic flags at translation time: the last operation that set them, turned into bits or a condition only on demand.
+
+use std::rc::Rc;
+
+use atoll_x86::flags::{AF, CF, FlagOp, OF, PF, SF, ZF};
+use atoll_x86::op::{Cond, Kind, Width};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self, InstBuilder, Value, types};
+
+use super::Emitter;
+use super::eval::{Truth, ty};
+use crate::abi;
+use crate::effects::needs_flags;
+use crate::flow::Need;
+
+/// Where the flags are.
+#[derive(Clone)]
+pub(crate) enum Flags {
+    /// In the state.
+    Memory,
+    /// Nowhere: nobody looks before they are set anew.
+    Dead,
+    /// In values, as `LazyFlags` has them.
+    Lazy(Lazy),
+    /// One or the other.
+    If(Truth, Rc<Flags>, Rc<Flags>),
+}
+
+/// A flag-setting operation that was not evaluated.
+#[derive(Clone, Copy)]
+pub(crate) struct Lazy {
+    op: FlagOp,
+    w: Width,
+    a: Value,
+    b: Value,
+    r: Value,
+    /// ADC or SBB: the carry is not that of `a` and `b` alone.
+    carried: bool,
+    /// CMP: the result is used for nothing else, the operands compare better.
+    compare: bool,
+}
+
+impl Flags {
+    /// Flags already in EFLAGS form, width Q.
+    pub(super) fn bits(r: Value) -> Flags {
+        Flags::Lazy(Lazy {
+            op: FlagOp::Real,
+            w: Width::Q,
+            a: r,
+            b: r,
+            r,
+            carried: false,
+            compare: false,
+        })
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// Whether the flags that the present instruction computes, and those it computes them from, are nobody's concern.
+    fn flags_unneeded(&self) -> bool {
+        self.flags_after == Need::Dead && !needs_flags(&self.op)
+    }
+
+    pub(super) fn set_flags(&mut self, op: FlagOp, w: Width, a: Value, b: Value, r: Value) {
+        self.flags = self.new_flags(op, w, a, b, r);
+    }
+
+    fn new_flags(&self, op: FlagOp, w: Width, a: Value, b: Value, r: Value) -> Flags {
+        if self.flags_after == Need::Dead {
+            return Flags::Dead;
+        }
+        Flags::Lazy(Lazy {
+            op,
+            w,
+            a,
+            b,
+            r,
+            carried: matches!(self.op.kind, Kind::Adc | Kind::Sbb),
+            compare: self.op.kind == Kind::Cmp,
+        })
+    }
+
+    pub(super) fn set_flags_if(
+        &mut self,
+        c: Truth,
+        op: FlagOp,
+        w: Width,
+        a: Value,
+        b: Value,
+        r: Value,
+    ) {
+        let new = self.new_flags(op, w, a, b, r);
+        if matches!(new, Flags::Dead) {
+            self.flags = new;
+        } else {
+            let old = std::mem::replace(&mut self.flags, Flags::Dead);
+            self.flags = Flags::If(c, Rc::new(new), Rc::new(old));
+        }
+    }
+
+    /// Puts the flags into the state.
+    pub(super) fn sync_flags(&mut self) {
+        let lazy = match &self.flags {
+            Flags::Memory | Flags::Dead => return,
+            Flags::Lazy(l) => *l,
+            Flags::If(..) => {
+                let r = self.flag_value();
+                let Flags::Lazy(l) = Flags::bits(r) else {
+                    unreachable!("bits are lazy flags")
+                };
+                l
+            }
+        };
+        self.store_word(lazy.op as u32, abi::FLAG_OP);
+        self.store_word(lazy.w as u32, abi::FLAG_WIDTH);
+        let pairs = matches!(lazy.op, FlagOp::Add | FlagOp::Sub);
+        if pairs || lazy.op == FlagOp::Szp {
+            let wide = if pairs { lazy.w } else { Width::Q };
+            let a = self.widen(wide, lazy.a);
+            self.store_state(a, abi::FLAG_A);
+        }
+        if pairs {
+            let b = self.widen(lazy.w, lazy.b);
+            self.store_state(b, abi::FLAG_B);
+        }
+        let r = self.widen(lazy.w, lazy.r);
+        self.store_state(r, abi::FLAG_RESULT);
+        self.flags = Flags::Memory;
+    }
+
+    pub(super) fn widen(&mut self, w: Width, v: Value) -> Value {
+        if w == Width::Q {
+            v
+        } else {
+            self.b.ins().uextend(types::I64, v)
+        }
+    }
+
+    /// The flags as EFLAGS bits, for an instruction.
+    pub(super) fn flag_bits_value(&mut self) -> Value {
+        if self.flags_unneeded() {
+            return self.b.ins().iconst(types::I64, 0);
+        }
+        self.flag_value()
+    }
+
+    /// The flags as EFLAGS bits.
+    pub(super) fn flag_value(&mut self) -> Value {
+        let flags = self.flags.clone();
+        self.bits_of(&flags)
+    }
+
+    fn bits_of(&mut self, flags: &Flags) -> Value {
+        match flags {
+            Flags::Memory => self.flag_bits_of_state(),
+            Flags::Dead => self.b.ins().iconst(types::I64, 0),
+            Flags::Lazy(l) => self.lazy_bits(*l),
+            Flags::If(c, then, or) => {
+                let x = self.bits_of(then);
+                let y = self.bits_of(or);
+                self.choose(*c, x, y)
+            }
+        }
+    }
+
+    pub(super) fn choose(&mut self, c: Truth, x: Value, y: Value) -> Value {
+        let (x, y) = if c.negated { (y, x) } else { (x, y) };
+        self.b.ins().select(c.value, x, y)
+    }
+
+    fn lazy_bits(&mut self, l: Lazy) -> Value {
+        if l.op == FlagOp::Real {
+            return l.r;
+        }
+        let mut all = match l.op {
+            FlagOp::Szp => l.a,
+            FlagOp::Logic => self.b.ins().iconst(types::I64, 0),
+            _ => {
+                let cf = self.lazy_cond(l, Cond::B);
+                let cf = self.truth_bit(cf, CF);
+                let of = self.lazy_cond(l, Cond::O);
+                let of = self.truth_bit(of, OF);
+                let af = self.b.ins().bxor(l.a, l.b);
+                let af = self.b.ins().bxor(af, l.r);
+                let af = self.widen(l.w, af);
+                let af = self.b.ins().band_imm_s(af, AF as i64);
+                let two = self.b.ins().bor(cf, of);
+                self.b.ins().bor(two, af)
+            }
+        };
+        for (c, flag) in [(Cond::E, ZF), (Cond::S, SF), (Cond::P, PF)] {
+            let t = self.lazy_cond(l, c);
+            let bit = self.truth_bit(t, flag);
+            all = self.b.ins().bor(all, bit);
+        }
+        all
+    }
+
+    /// The flag's bit where the truth holds, width Q.
+    fn truth_bit(&mut self, t: Truth, flag: u64) -> Value {
+        let v = self.truth_value(Width::Q, t);
+        self.b.ins().ishl_imm(v, i64::from(flag.trailing_zeros()))
+    }
+
+    /// A condition on the flags, for an instruction.
+    pub(super) fn condition(&mut self, c: Cond) -> Truth {
+        if self.flags_unneeded() {
+            let value = self.b.ins().iconst(types::I8, 0);
+            return Truth::plain(value);
+        }
+        let flags = self.flags.clone();
+        self.cond_of(&flags, c)
+    }
+
+    fn cond_of(&mut self, flags: &Flags, c: Cond) -> Truth {
+        match flags {
+            Flags::Lazy(l) => self.lazy_cond(*l, c),
+            Flags::If(t, then, or) => {
+                let x = self.cond_of(then, c);
+                let x = self.truth_value(Width::B, x);
+                let y = self.cond_of(or, c);
+                let y = self.truth_value(Width::B, y);
+                Truth::plain(self.choose(*t, x, y))
+            }
+            Flags::Memory | Flags::Dead => {
+                let bits = self.bits_of(flags);
+                let Flags::Lazy(l) = Flags::bits(bits) else {
+                    unreachable!("bits are lazy flags")
+                };
+                self.lazy_cond(l, c)
+            }
+        }
+    }
+
+    fn icmp(&mut self, cc: IntCC, x: Value, y: Value) -> Truth {
+        Truth::plain(self.b.ins().icmp(cc, x, y))
+    }
+
+    fn against_zero(&mut self, cc: IntCC, x: Value) -> Truth {
+        Truth::plain(self.b.ins().icmp_imm_s(cc, x, 0))
+    }
+
+    fn constant(&mut self, on: bool) -> Truth {
+        Truth::plain(self.b.ins().iconst(types::I8, i64::from(on)))
+    }
+
+    fn lazy_cond(&mut self, l: Lazy, c: Cond) -> Truth {
+        // Each odd condition negates the even one before it.
+        if c as u8 & 1 != 0 {
+            let even = self.lazy_cond(l, Cond::from_bits(c as u8 & !1));
+            return even.not();
+        }
+        if c == Cond::P {
+            return if l.op == FlagOp::Real {
+                self.bit(l.r, PF)
+            } else {
+                self.even_parity(l)
+            };
+        }
+        match l.op {
+            FlagOp::Real => self.real_cond(l.r, c),
+            FlagOp::Logic => self.logic_cond(l, c),
+            FlagOp::Sub if !l.carried => self.sub_cond(l, c),
+            _ => self.other_cond(l, c),
+        }
+    }
+
+    /// Whether a bit of EFLAGS bits is set.
+    fn bit(&mut self, bits: Value, flag: u64) -> Truth {
+        let v = self.b.ins().band_imm_s(bits, flag as i64);
+        self.against_zero(IntCC::NotEqual, v)
+    }
+
+    fn either(&mut self, x: Truth, y: Truth) -> Truth {
+        let x = self.truth_value(Width::B, x);
+        let y = self.truth_value(Width::B, y);
+        Truth::plain(self.b.ins().bor(x, y))
+    }
+
+    fn differ(&mut self, x: Truth, y: Truth) -> Truth {
+        let x = self.truth_value(Width::B, x);
+        let y = self.truth_value(Width::B, y);
+        Truth::plain(self.b.ins().bxor(x, y))
+    }
+
+    fn real_cond(&mut self, bits: Value, c: Cond) -> Truth {
+        match c {
+            Cond::O => self.bit(bits, OF),
+            Cond::B => self.bit(bits, CF),
+            Cond::E => self.bit(bits, ZF),
+            Cond::Be => {
+                let v = self.b.ins().band_imm_s(bits, (CF | ZF) as i64);
+                self.against_zero(IntCC::NotEqual, v)
+            }
+            Cond::S => self.bit(bits, SF),
+            // SF is bit 7, OF bit 11.
+            _ => {
+                let moved = self.b.ins().ushr_imm(bits, 4);
+                let x = self.b.ins().bxor(bits, moved);
+                let less = self.bit(x, SF);
+                if c == Cond::L {
+                    return less;
+                }
+                let zero = self.bit(bits, ZF);
+                self.either(less, zero)
+            }
+        }
+    }
+
+    fn logic_cond(&mut self, l: Lazy, c: Cond) -> Truth {
+        match c {
+            Cond::O | Cond::B => self.constant(false),
+            Cond::E | Cond::Be => self.against_zero(IntCC::Equal, l.r),
+            Cond::S | Cond::L => self.against_zero(IntCC::SignedLessThan, l.r),
+            _ => self.against_zero(IntCC::SignedLessThanOrEqual, l.r),
+        }
+    }
+
+    /// A subtraction without borrow: the operands compare.
+    fn sub_cond(&mut self, l: Lazy, c: Cond) -> Truth {
+        match c {
+            Cond::B => self.icmp(IntCC::UnsignedLessThan, l.a, l.b),
+            Cond::E if l.compare => self.icmp(IntCC::Equal, l.a, l.b),
+            Cond::E => self.against_zero(IntCC::Equal, l.r),
+            Cond::Be => self.icmp(IntCC::UnsignedLessThanOrEqual, l.a, l.b),
+            Cond::L => self.icmp(IntCC::SignedLessThan, l.a, l.b),
+            Cond::Le => self.icmp(IntCC::SignedLessThanOrEqual, l.a, l.b),
+            _ => self.other_cond(l, c),
+        }
+    }
+
+    /// Additions, borrows, and what packed flags say.
+    fn other_cond(&mut self, l: Lazy, c: Cond) -> Truth {
+        match c {
+            Cond::O => self.overflow(l),
+            Cond::B => self.carry(l),
+            Cond::E => self.against_zero(IntCC::Equal, l.r),
+            Cond::S => self.against_zero(IntCC::SignedLessThan, l.r),
+            Cond::Be => {
+                let b = self.carry(l);
+                let z = self.against_zero(IntCC::Equal, l.r);
+                self.either(b, z)
+            }
+            _ => {
+                let s = self.against_zero(IntCC::SignedLessThan, l.r);
+                let o = self.overflow(l);
+                let less = self.differ(s, o);
+                if c == Cond::L {
+                    return less;
+                }
+                let z = self.against_zero(IntCC::Equal, l.r);
+                self.either(less, z)
+            }
+        }
+    }
+
+    fn overflow(&mut self, l: Lazy) -> Truth {
+        if l.op == FlagOp::Szp {
+            return self.bit(l.a, OF);
+        }
+        let x = self.b.ins().bxor(l.a, l.r);
+        let y = if l.op == FlagOp::Add { l.r } else { l.a };
+        let y = self.b.ins().bxor(l.b, y);
+        let both = self.b.ins().band(x, y);
+        self.against_zero(IntCC::SignedLessThan, both)
+    }
+
+    fn carry(&mut self, l: Lazy) -> Truth {
+        let (a, b, r) = (l.a, l.b, l.r);
+        match l.op {
+            FlagOp::Szp => self.bit(a, CF),
+            FlagOp::Add if !l.carried => self.icmp(IntCC::UnsignedLessThan, r, a),
+            FlagOp::Add => {
+                // (a & b) | ((a | b) & !r)
+                let both = self.b.ins().band(a, b);
+                let any = self.b.ins().bor(a, b);
+                let lost = self.b.ins().band_not(any, r);
+                let c = self.b.ins().bor(both, lost);
+                self.against_zero(IntCC::SignedLessThan, c)
+            }
+            _ => {
+                // (!a & b) | ((!a | b) & r)
+                let not = self.b.ins().bnot(a);
+                let both = self.b.ins().band(not, b);
+                let any = self.b.ins().bor(not, b);
+                let kept = self.b.ins().band(any, r);
+                let c = self.b.ins().bor(both, kept);
+                self.against_zero(IntCC::SignedLessThan, c)
+            }
+        }
+    }
+
+    /// PF: the low byte of the result has an even number of ones.
+    fn even_parity(&mut self, l: Lazy) -> Truth {
+        let low = if l.w == Width::B {
+            l.r
+        } else {
+            self.b.ins().ireduce(types::I8, l.r)
+        };
+        let x = self.b.ins().uextend(types::I32, low);
+        let high = self.b.ins().ushr_imm(x, 4);
+        let x = self.b.ins().bxor(x, high);
+        let nibble = self.b.ins().band_imm_s(x, 15);
+        // Bit n of the table is the parity of n.
+        let table = self.b.ins().iconst(types::I32, 0x6996);
+        let odd = self.b.ins().ushr(table, nibble);
+        let odd = self.b.ins().band_imm_s(odd, 1);
+        self.against_zero(IntCC::Equal, odd)
+    }
+
+    /// 1 or 0.
+    pub(super) fn truth_value(&mut self, w: Width, t: Truth) -> Value {
+        let to: ir::Type = ty(w);
+        let v = if t.negated {
+            self.b.ins().bxor_imm_s(t.value, 1)
+        } else {
+            t.value
+        };
+        if w == Width::B {
+            v
+        } else {
+            self.b.ins().uextend(to, v)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Guest memory: the inline lookup in the TLB, and the cold call behind it.
+
+use atoll_mmu::DATA_ENTRIES;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
+
+use super::{Emitter, plain};
+use crate::abi::{self, Helper};
+
+impl Emitter<'_, '_> {
+    /// The host address to use for one access of `bytes` at `va`; leaves before the instruction where there is none.
+    pub(super) fn host(&mut self, va: Value, bytes: u32, write: bool) -> Value {
+        let exit = self.exit_before();
+        let set = self.load_state(types::I64, abi::DATA_SET);
+        let shifted = self.b.ins().ushr_imm(va, 7);
+        let mask = (DATA_ENTRIES as i64 - 1) * 32;
+        let index = self.b.ins().band_imm_s(shifted, mask);
+        let entry = self.b.ins().iadd(set, index);
+        let tag = self.b.ins().load(types::I64, plain(), entry, if write { 8 } else { 0 });
+        let addend = self.b.ins().load(types::I64, plain(), entry, 16);
+        let last = if bytes == 1 {
+            va
+        } else {
+            self.b.ins().iadd_imm_s(va, i64::from(bytes) - 1)
+        };
+        let page = self.b.ins().band_imm_s(last, -4096);
+        let host = self.b.ins().iadd(va, addend);
+        let hit = self.b.ins().icmp(IntCC::Equal, page, tag);
+        let (on, miss) = (self.b.create_block(), self.b.create_block());
+        self.b.append_block_param(on, types::I64);
+        self.b
+            .ins()
+            .brif(hit, on, &[BlockArg::Value(host)], miss, &[]);
+        self.b.set_cold_block(miss);
+        self.b.switch_to_block(miss);
+        let what = i64::from(bytes) | i64::from(write) << 8;
+        let what = self.b.ins().iconst(types::I64, what);
+        let helper = self.load_state(types::I64, abi::helper(Helper::Memory));
+        self.b
+            .ins()
+            .call_indirect(self.preserving_sig, helper, &[va, what]);
+        let answer = self.load_state(types::I64, abi::ANSWER);
+        self.b
+            .ins()
+            .brif(answer, on, &[BlockArg::Value(answer)], exit, &[]);
+        self.b.switch_to_block(on);
+        self.b.block_params(on)[0]
+    }
+
+    /// The arithmetic flags of the state, as bits.
+    pub(super) fn flag_bits_of_state(&mut self) -> Value {
+        let zero = self.b.ins().iconst(types::I64, 0);
+        let helper = self.load_state(types::I64, abi::helper(Helper::FlagBits));
+        self.b
+            .ins()
+            .call_indirect(self.preserving_sig, helper, &[zero, zero]);
+        self.load_state(types::I64, abi::ANSWER)
+    }
+}

@@ -1,0 +1,248 @@
+//! Installed regions: their code, their links, the table of indirect targets, and what drops them.
+
+use rustc_hash::FxHashMap;
+
+use super::blocks::{Entry, PAGE, lines_meet};
+use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
+use crate::arena::{Arena, Piece};
+use crate::compiler::Compiled;
+use crate::emit::Outgoing;
+use crate::thunks;
+
+/// Address space for code. Touched only where used.
+const ARENA: usize = 256 << 20;
+
+/// A region that can be entered.
+#[derive(Debug)]
+struct Region {
+    piece: Piece,
+    address: usize,
+    /// Physical address of each entry, by number.
+    entries: Vec<u64>,
+    mode: u32,
+    /// Physical bytes that it was made from.
+    code: Vec<(u64, u64)>,
+    links: Vec<Box<Link>>,
+    /// Links of other regions (or its own) that lead here, by address.
+    incoming: Vec<usize>,
+    /// Slots of the target table that lead here.
+    targets: Vec<usize>,
+    _calls: Vec<Box<atoll_x86::Op>>,
+}
+
+/// All regions.
+#[derive(Debug)]
+pub(crate) struct Regions {
+    arena: Arena,
+    slots: Vec<Option<Region>>,
+    free: Vec<u32>,
+    /// Entries by physical address and mode.
+    entries: FxHashMap<(u64, u32), Entry>,
+    by_page: FxHashMap<u64, Vec<u32>>,
+    table: Box<[Target]>,
+    /// Which region each link in emitted code belongs to, so that a stale address is never patched.
+    owners: FxHashMap<usize, u32>,
+    installed: u64,
+}
+
+const EMPTY: Target = Target {
+    key: NO_TARGET,
+    code: 0,
+    entry: 0,
+    reserved: 0,
+};
+
+impl Regions {
+    /// # Errors
+    /// The system's, if there is no memory for code.
+    pub(crate) fn new() -> rustix::io::Result<Regions> {
+        Ok(Regions {
+            arena: Arena::new(ARENA)?,
+            slots: Vec::new(),
+            free: Vec::new(),
+            entries: FxHashMap::default(),
+            by_page: FxHashMap::default(),
+            table: vec![EMPTY; TARGETS].into(),
+            owners: FxHashMap::default(),
+            installed: 0,
+        })
+    }
+
+    /// The address of the target table, for emitted code.
+    pub(crate) fn table(&self) -> usize {
+        self.table.as_ptr() as usize
+    }
+
+    pub(crate) fn code_bytes(&self) -> usize {
+        self.arena.used()
+    }
+
+    pub(crate) fn installed(&self) -> u64 {
+        self.installed
+    }
+
+    /// The entry at a place.
+    pub(crate) fn entry(&self, physical: u64, mode: u32) -> Option<Entry> {
+        self.entries.get(&(physical, mode)).copied()
+    }
+
+    fn region(&self, id: u32) -> Option<&Region> {
+        self.slots.get(id as usize)?.as_ref()
+    }
+
+    /// Where a region's code is.
+    pub(crate) fn address(&self, entry: Entry) -> Option<usize> {
+        self.region(entry.region).map(|r| r.address)
+    }
+
+    /// Installs a region; gives its entries as (physical address, entry). None if the arena is full.
+    pub(crate) fn install(&mut self, c: Compiled) -> Option<Vec<(u64, Entry)>> {
+        let piece = self.arena.install(&c.code)?;
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        let physical = |at: i64| {
+            c.plan.pages[&at.div_euclid(PAGE as i64)] + at.rem_euclid(PAGE as i64) as u64
+        };
+        let region = Region {
+            piece,
+            address: self.arena.address(piece),
+            entries: c.entries.iter().map(|&at| physical(at)).collect(),
+            mode: c.plan.mode,
+            code: c.plan.code(),
+            links: c.links.into_iter().map(|o: Outgoing| o.link).collect(),
+            incoming: Vec::new(),
+            targets: Vec::new(),
+            _calls: c.calls,
+        };
+        for link in &region.links {
+            self.owners.insert(&raw const **link as usize, id);
+        }
+        let mut pages: Vec<u64> = region.code.iter().map(|&(at, _)| at / PAGE).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        for page in pages {
+            self.by_page.entry(page).or_default().push(id);
+        }
+        let mut given = Vec::new();
+        for (number, &at) in region.entries.iter().enumerate() {
+            let entry = Entry {
+                region: id,
+                number: number as u32,
+            };
+            // The head always becomes this region's; other places keep the region that they have.
+            let place = (at, region.mode);
+            if number == 0 || !self.entries.contains_key(&place) {
+                self.entries.insert(place, entry);
+                given.push((at, entry));
+            }
+        }
+        self.slots[id as usize] = Some(region);
+        self.installed += 1;
+        Some(given)
+    }
+
+    /// Patches the link at this address (as emitted code left it in `Mmu::answer`) to lead to an entry.
+    pub(crate) fn link(&mut self, link: usize, entry: Entry) {
+        let Some(code) = self.address(entry) else {
+            return;
+        };
+        let Some(&owner) = self.owners.get(&link) else {
+            return;
+        };
+        if let Some(r) = self.slots[owner as usize].as_mut()
+            && let Some(l) = r.links.iter_mut().find(|l| &raw const ***l as usize == link)
+        {
+            l.entry = u64::from(entry.number);
+            l.code = code;
+        }
+        if let Some(r) = self.slots[entry.region as usize].as_mut() {
+            r.incoming.push(link);
+        }
+    }
+
+    /// Makes an entry the target of indirect branches to `rip`.
+    pub(crate) fn target(&mut self, rip: u64, mode: u32, entry: Entry) {
+        let Some(code) = self.address(entry) else {
+            return;
+        };
+        let slot = target_slot(rip);
+        self.table[slot] = Target {
+            key: target_key(rip, mode),
+            code,
+            entry: u64::from(entry.number),
+            reserved: 0,
+        };
+        if let Some(r) = self.slots[entry.region as usize].as_mut() {
+            r.targets.push(slot);
+        }
+    }
+
+    /// Drops the regions that touch lines of the `len` bytes at `address`, which lie in one page; how many.
+    pub(crate) fn invalidate(&mut self, address: u64, len: u64) -> usize {
+        let Some(list) = self.by_page.get(&(address / PAGE)) else {
+            return 0;
+        };
+        let touched = |r: &Region| r.code.iter().any(|&(at, n)| lines_meet(at, n, address, len));
+        let hit: Vec<u32> = list
+            .iter()
+            .copied()
+            .filter(|&id| self.region(id).is_some_and(touched))
+            .collect();
+        for &id in &hit {
+            self.remove(id);
+        }
+        hit.len()
+    }
+
+    fn remove(&mut self, id: u32) {
+        let Some(region) = self.slots[id as usize].take() else {
+            return;
+        };
+        for link in &region.links {
+            self.owners.remove(&(&raw const **link as usize));
+        }
+        self.unlink(&region.incoming);
+        for &slot in &region.targets {
+            if self.table[slot].code == region.address {
+                self.table[slot] = EMPTY;
+            }
+        }
+        for &at in &region.entries {
+            let place = (at, region.mode);
+            if self.entries.get(&place).is_some_and(|e| e.region == id) {
+                self.entries.remove(&place);
+            }
+        }
+        for &(at, _) in &region.code {
+            if let Some(list) = self.by_page.get_mut(&(at / PAGE)) {
+                list.retain(|&r| r != id);
+            }
+        }
+        self.arena.free(region.piece);
+        self.free.push(id);
+    }
+
+    /// Leads links to nowhere again.
+    fn unlink(&mut self, links: &[usize]) {
+        for at in links {
+            let Some(&owner) = self.owners.get(at) else {
+                continue;
+            };
+            if let Some(r) = self.slots[owner as usize].as_mut()
+                && let Some(l) = r.links.iter_mut().find(|l| &raw const ***l as usize == *at)
+            {
+                l.code = thunks::unlinked as *const () as usize;
+                l.entry = 0;
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        for id in 0..self.slots.len() as u32 {
+            self.remove(id);
+        }
+    }
+}

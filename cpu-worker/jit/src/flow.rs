@@ -1,0 +1,251 @@
+//! Dataflow over a plan: what is live, what is dirty, which flags are needed, where the budget is tested.
+
+use crate::effects::{Class, Effects, Regs, class, needs_flags};
+use crate::plan::{Edge, End, Plan};
+
+/// Who may still look at the arithmetic flags before they are set anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Nobody.
+    Dead,
+    /// Only exits, which store them.
+    Exit,
+    /// An instruction of the region.
+    Read,
+}
+
+/// The facts about one block.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Registers that must have values when control enters.
+    pub(crate) live_in: Regs,
+    /// Registers that memory may not hold when control enters.
+    pub(crate) dirty_in: Regs,
+    pub(crate) flags_in: Need,
+    /// Whether the flags are needed after each instruction.
+    pub(crate) flags_after: Vec<Need>,
+    pub(crate) effects: Vec<Effects>,
+    /// The budget is tested at the block's start, against `cost`.
+    pub(crate) tested: bool,
+    /// Instructions on the longest path from the block's start to the next test.
+    pub(crate) cost: i64,
+    /// Predecessors within the region.
+    pub(crate) preds: Vec<usize>,
+}
+
+/// Dataflow results, and the order in which blocks are emitted (reverse post-order).
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) facts: Vec<Facts>,
+    pub(crate) order: Vec<usize>,
+}
+
+impl Flow {
+    /// Analyses the plan and makes its loop heads entries.
+    pub(crate) fn new(plan: &mut Plan) -> Flow {
+        let mut flow = Flow {
+            facts: plan.blocks.iter().map(|b| facts(plan.mode, b)).collect(),
+            order: Vec::new(),
+        };
+        for (i, b) in plan.blocks.iter().enumerate() {
+            for s in b.successors() {
+                flow.facts[s].preds.push(i);
+            }
+        }
+        flow.order_and_tests(plan);
+        flow.costs(plan);
+        flow.dirty(plan);
+        flow.live(plan);
+        flow.flags(plan);
+        flow
+    }
+
+    /// Depth-first search from the entries: the order, and the targets of edges that close a loop.
+    fn order_and_tests(&mut self, plan: &mut Plan) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let n = plan.blocks.len();
+        let mut mark = vec![Mark::New; n];
+        let mut post = Vec::new();
+        plan.blocks[0].entry = true;
+        // The head last, so that it comes first in reverse post-order.
+        let roots: Vec<usize> = (0..n).rev().filter(|&i| plan.blocks[i].entry).collect();
+        let mut stack: Vec<(usize, Vec<usize>)> = Vec::new();
+        for root in roots {
+            if mark[root] != Mark::New {
+                continue;
+            }
+            mark[root] = Mark::Open;
+            stack.push((root, plan.blocks[root].successors().collect()));
+            while let Some((b, left)) = stack.last_mut() {
+                match left.pop() {
+                    Some(s) if mark[s] == Mark::New => {
+                        mark[s] = Mark::Open;
+                        let next = plan.blocks[s].successors().collect();
+                        stack.push((s, next));
+                    }
+                    Some(s) => {
+                        if mark[s] == Mark::Open {
+                            self.facts[s].tested = true;
+                            plan.blocks[s].entry = true;
+                        }
+                    }
+                    None => {
+                        mark[*b] = Mark::Done;
+                        post.push(*b);
+                        stack.pop();
+                    }
+                }
+            }
+        }
+        // After a function call the budget may have been spent or cut.
+        for b in &plan.blocks {
+            if let End::Call(Edge::Block(s)) = b.end {
+                self.facts[s].tested = true;
+            }
+        }
+        post.reverse();
+        self.order = post;
+    }
+
+    fn costs(&mut self, plan: &Plan) {
+        for &i in self.order.iter().rev() {
+            let further = plan.blocks[i]
+                .successors()
+                .filter(|&s| !self.facts[s].tested)
+                .map(|s| self.facts[s].cost)
+                .max()
+                .unwrap_or(0);
+            self.facts[i].cost = plan.blocks[i].ops.len() as i64 + further;
+        }
+    }
+
+    /// Forward: what was written on some path from an entry. A function call leaves nothing dirty.
+    fn dirty(&mut self, plan: &Plan) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &i in &self.order {
+                let out = match plan.blocks[i].end {
+                    End::Call(_) => 0,
+                    _ => self.facts[i].effects.iter().fold(self.facts[i].dirty_in, |d, e| d | e.writes),
+                };
+                for s in plan.blocks[i].successors() {
+                    let joined = self.facts[s].dirty_in | out;
+                    changed |= joined != self.facts[s].dirty_in;
+                    self.facts[s].dirty_in = joined;
+                }
+            }
+        }
+    }
+
+    /// Backward: what is read. Every exit reads what is dirty there.
+    fn live(&mut self, plan: &Plan) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &i in self.order.iter().rev() {
+                let mut live = match plan.blocks[i].end {
+                    End::Call(_) => 0,
+                    _ => plan.blocks[i]
+                        .successors()
+                        .fold(0, |l, s| l | self.facts[s].live_in),
+                };
+                for e in self.facts[i].effects.iter().rev() {
+                    live = (live & !e.defines) | e.reads;
+                }
+                live |= self.facts[i].dirty_in;
+                changed |= live != self.facts[i].live_in;
+                self.facts[i].live_in = live;
+            }
+        }
+    }
+
+    /// Backward: who needs the flags.
+    fn flags(&mut self, plan: &Plan) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &i in self.order.iter().rev() {
+                let b = &plan.blocks[i];
+                let leaves = match b.end {
+                    End::Indirect | End::Leave => Need::Exit,
+                    End::Fall(e) | End::Jump(e) => outside(e),
+                    End::Branch(t, n) => outside(t).max(outside(n)),
+                    // The function finds them in memory, and what comes after it there too.
+                    End::Call(_) => Need::Exit,
+                };
+                let mut need = match b.end {
+                    End::Call(_) => leaves,
+                    _ => b
+                        .successors()
+                        .fold(leaves, |n, s| n.max(self.facts[s].flags_in)),
+                };
+                for k in (0..b.ops.len()).rev() {
+                    self.facts[i].flags_after[k] = need;
+                    let e = self.facts[i].effects[k];
+                    let reads = e.reads_flags && (needs_flags(&b.ops[k]) || need != Need::Dead);
+                    if e.writes_flags {
+                        need = Need::Dead;
+                    }
+                    if e.may_leave {
+                        need = need.max(Need::Exit);
+                    }
+                    if reads {
+                        need = Need::Read;
+                    }
+                }
+                if self.facts[i].tested {
+                    need = need.max(Need::Exit);
+                }
+                // Crossing into another page may leave as well.
+                need = need.max(if self.crosses_in(plan, i) { Need::Exit } else { Need::Dead });
+                changed |= need != self.facts[i].flags_in;
+                self.facts[i].flags_in = need;
+            }
+        }
+    }
+
+    /// Whether some edge into the block changes the code page.
+    pub(crate) fn crosses_in(&self, plan: &Plan, i: usize) -> bool {
+        let b = &plan.blocks[i];
+        b.first_page != b.last_page
+            || self.facts[i].preds.iter().any(|&p| plan.blocks[p].last_page != b.first_page)
+    }
+}
+
+fn outside(e: Edge) -> Need {
+    match e {
+        Edge::Block(_) => Need::Dead,
+        Edge::Out(_) => Need::Exit,
+    }
+}
+
+fn facts(mode: u32, b: &crate::plan::Block) -> Facts {
+    let effects: Vec<Effects> = b
+        .ops
+        .iter()
+        .map(|op| match class(op, mode) {
+            Class::Lifted => Effects::of(op),
+            // Everything dirty is stored before it, everything live is loaded after it.
+            Class::Call | Class::Leave => Effects {
+                may_leave: true,
+                ..Effects::default()
+            },
+        })
+        .collect();
+    Facts {
+        live_in: 0,
+        dirty_in: 0,
+        flags_in: Need::Dead,
+        flags_after: vec![Need::Dead; b.ops.len()],
+        effects,
+        tested: false,
+        cost: 0,
+        preds: Vec::new(),
+    }
+}

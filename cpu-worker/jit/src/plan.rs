@@ -1,0 +1,322 @@
+//! A region before it is code: a loop-closed control-flow graph of decoded instructions.
+//!
+//! Places are offsets from the head's page (`at = va - (head & !0xfff)`), since no virtual address is baked in. A region spans
+//! at most [`MAX_PAGES`] virtual pages around its head, those whose mapping the code TLB holds when the region is made; emitted
+//! code checks the mapping again whenever control crosses into another page.
+
+use atoll_x86::Op;
+use atoll_x86::op::Kind;
+use rustc_hash::FxHashMap;
+
+use crate::effects::{Class, class};
+
+/// Virtual pages of a region: the head's and these many before and after.
+pub(crate) const REACH: i64 = 2;
+const MAX_BLOCKS: usize = 200;
+const MAX_OPS: usize = 2000;
+const PAGE: i64 = 4096;
+
+/// Where control goes statically.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// To a block of this region.
+    Block(usize),
+    /// To this place, outside.
+    Out(i64),
+}
+
+/// How a block ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Goes on.
+    Fall(Edge),
+    /// The last instruction is JCC or LOOP: taken, not taken.
+    Branch(Edge, Edge),
+    /// The last instruction is JMP or CALL.
+    Jump(Edge),
+    /// The last instruction is RET or an indirect JMP or CALL.
+    Indirect,
+    /// The last instruction is a function call ([`Class::Call`]); then goes on.
+    Call(Edge),
+    /// The instruction after the last one is the interpreter's.
+    Leave,
+}
+
+/// A block of the graph.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) at: i64,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) end: End,
+    /// The page of the first byte and of the last: they differ only if the block is one instruction over two pages.
+    pub(crate) first_page: i64,
+    pub(crate) last_page: i64,
+    /// Control may come in from outside.
+    pub(crate) entry: bool,
+}
+
+impl Block {
+    /// Where the instruction after the block is.
+    pub(crate) fn next(&self) -> i64 {
+        self.at + self.ops.iter().map(|o| i64::from(o.len)).sum::<i64>()
+    }
+    /// The successors within the region.
+    pub(crate) fn successors(&self) -> impl Iterator<Item = usize> {
+        let inside = |e: Edge| match e {
+            Edge::Block(b) => Some(b),
+            Edge::Out(_) => None,
+        };
+        let (a, b) = match self.end {
+            End::Fall(e) | End::Jump(e) | End::Call(e) => (inside(e), None),
+            End::Branch(t, n) => (inside(t), inside(n)),
+            End::Indirect | End::Leave => (None, None),
+        };
+        a.into_iter().chain(b)
+    }
+}
+
+/// A region to be translated.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) mode: u32,
+    /// The head is block 0.
+    pub(crate) blocks: Vec<Block>,
+    /// Physical pages by page offset from the head's (-REACH to REACH).
+    pub(crate) pages: FxHashMap<i64, u64>,
+}
+
+/// What discovery asks.
+pub(crate) trait Source {
+    /// The decoded instruction at a place, if its bytes lie in known pages.
+    fn op(&mut self, at: i64) -> Option<Op>;
+    /// The physical page behind a page offset, if known.
+    fn page(&mut self, page: i64) -> Option<u64>;
+    /// Whether the place was ever executed: cold code is left out.
+    fn warm(&mut self, at: i64) -> bool;
+}
+
+impl Plan {
+    /// Gathers the region whose head is at `head` (0 to 4095), at most `cap` instructions.
+    pub(crate) fn discover(source: &mut dyn Source, head: i64, mode: u32, cap: usize) -> Option<Plan> {
+        let mut d = Discovery {
+            source,
+            mode,
+            ops: FxHashMap::default(),
+            starts: FxHashMap::default(),
+            work: vec![head],
+            cap: cap.min(MAX_OPS),
+        };
+        d.starts.insert(head, true);
+        d.gather();
+        d.build(head)
+    }
+
+    /// How many instructions it has.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.iter().map(|b| b.ops.len()).sum()
+    }
+
+    /// The physical bytes that it was made from, as (address, length), per block and page.
+    pub(crate) fn code(&self) -> Vec<(u64, u64)> {
+        let mut all = Vec::new();
+        for b in &self.blocks {
+            let (mut at, end) = (b.at, b.next().max(b.at + 1));
+            while at < end {
+                let page = at.div_euclid(PAGE);
+                let n = (end - at).min((page + 1) * PAGE - at);
+                if let Some(&physical) = self.pages.get(&page) {
+                    all.push((physical + at.rem_euclid(PAGE) as u64, n as u64));
+                }
+                at += n;
+            }
+        }
+        all
+    }
+}
+
+struct Discovery<'a> {
+    source: &'a mut dyn Source,
+    mode: u32,
+    ops: FxHashMap<i64, Op>,
+    /// Block starts; true for entries.
+    starts: FxHashMap<i64, bool>,
+    work: Vec<i64>,
+    cap: usize,
+}
+
+fn is_transfer(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(kind, Jcc | Jmp | JmpInd | Call | CallInd | Ret | Loop)
+}
+
+impl Discovery<'_> {
+    fn near(at: i64) -> bool {
+        (-REACH..=REACH).contains(&at.div_euclid(PAGE))
+    }
+
+    /// Follows control from each start, noting instructions and further starts.
+    fn gather(&mut self) {
+        let mut next = 0;
+        while next < self.work.len() {
+            let mut at = self.work[next];
+            next += 1;
+            while !self.ops.contains_key(&at) && self.ops.len() < self.cap {
+                let Some(op) = self.fetch(at) else {
+                    break;
+                };
+                self.ops.insert(at, op);
+                let after = at + i64::from(op.len);
+                match self.follow(&op, after) {
+                    Some(on) => at = on,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn fetch(&mut self, at: i64) -> Option<Op> {
+        if !Discovery::near(at) {
+            return None;
+        }
+        let op = self.source.op(at)?;
+        let last = (at + i64::from(op.len) - 1).div_euclid(PAGE);
+        if !(-REACH..=REACH).contains(&last) || self.source.page(last).is_none() {
+            return None;
+        }
+        if class(&op, self.mode) == Class::Leave {
+            // The interpreter does it, and then looks for an entry right after it.
+            self.start(at + i64::from(op.len), true);
+            return None;
+        }
+        Some(op)
+    }
+
+    /// Notes the targets of an instruction; gives where straight-line code goes on.
+    fn follow(&mut self, op: &Op, after: i64) -> Option<i64> {
+        let target = after.wrapping_add(op.imm as i64);
+        match op.kind {
+            Kind::Jcc | Kind::Loop => {
+                self.start(target, false);
+                self.start(after, false);
+                None
+            }
+            Kind::Jmp => {
+                self.start(target, false);
+                None
+            }
+            Kind::Call | Kind::CallInd => {
+                self.start(after, true);
+                None
+            }
+            Kind::JmpInd | Kind::Ret => None,
+            _ if class(op, self.mode) == Class::Call => {
+                self.start(after, false);
+                None
+            }
+            _ => Some(after),
+        }
+    }
+
+    fn start(&mut self, at: i64, entry: bool) {
+        if !Discovery::near(at) || !self.source.warm(at) {
+            return;
+        }
+        if let Some(e) = self.starts.get_mut(&at) {
+            *e |= entry;
+            return;
+        }
+        if self.starts.len() < MAX_BLOCKS {
+            self.starts.insert(at, entry);
+            self.work.push(at);
+        }
+    }
+
+    /// Cuts the instructions into blocks.
+    fn build(mut self, head: i64) -> Option<Plan> {
+        self.ops.get(&head)?;
+        let mut order: Vec<i64> = self.starts.keys().copied().collect();
+        order.retain(|at| self.ops.contains_key(at));
+        order.sort_unstable();
+        order.retain(|&at| at != head);
+        order.insert(0, head);
+        let mut index: FxHashMap<i64, usize> = FxHashMap::default();
+        for (i, at) in order.iter().enumerate() {
+            index.insert(*at, i);
+        }
+        let mut blocks = Vec::new();
+        let mut i = 0;
+        while i < order.len() {
+            let b = self.block(order[i], &mut index, &mut order);
+            blocks.push(b);
+            i += 1;
+        }
+        let pages = (-REACH..=REACH)
+            .filter_map(|p| self.source.page(p).map(|physical| (p, physical)))
+            .collect();
+        Some(Plan {
+            mode: self.mode,
+            blocks,
+            pages,
+        })
+    }
+
+    /// The block that starts at `at`. Where a block must be cut at a page edge, the rest becomes a block of its own.
+    fn block(&self, at: i64, index: &mut FxHashMap<i64, usize>, order: &mut Vec<i64>) -> Block {
+        let mut b = Block {
+            at,
+            ops: Vec::new(),
+            end: End::Leave,
+            first_page: at.div_euclid(PAGE),
+            last_page: at.div_euclid(PAGE),
+            entry: self.starts.get(&at).copied().unwrap_or(false),
+        };
+        let edge = |index: &FxHashMap<i64, usize>, to: i64| match index.get(&to) {
+            Some(&i) => Edge::Block(i),
+            None => Edge::Out(to),
+        };
+        let mut here = at;
+        loop {
+            let Some(op) = self.ops.get(&here) else {
+                // Not gathered: left to the interpreter, unless the cap cut it off.
+                b.end = End::Leave;
+                return b;
+            };
+            let after = here + i64::from(op.len);
+            let last = (after - 1).div_euclid(PAGE);
+            b.last_page = last;
+            b.ops.push(*op);
+            let target = after.wrapping_add(op.imm as i64);
+            match op.kind {
+                Kind::Jcc | Kind::Loop => {
+                    b.end = End::Branch(edge(index, target), edge(index, after));
+                    return b;
+                }
+                Kind::Jmp | Kind::Call => {
+                    b.end = End::Jump(edge(index, target));
+                    return b;
+                }
+                kind if is_transfer(kind) => {
+                    b.end = End::Indirect;
+                    return b;
+                }
+                _ if class(op, self.mode) == Class::Call => {
+                    b.end = End::Call(edge(index, after));
+                    return b;
+                }
+                _ => {}
+            }
+            // The next instruction starts another block if somebody jumps to it or if it lies, even in part, in another page than this one began.
+            let next_last = self.ops.get(&after).map(|o| (after + i64::from(o.len) - 1).div_euclid(PAGE));
+            let crosses = next_last.is_some_and(|p| p != b.first_page);
+            if crosses && !index.contains_key(&after) {
+                index.insert(after, order.len());
+                order.push(after);
+            }
+            if let Some(&i) = index.get(&after) {
+                b.end = End::Fall(Edge::Block(i));
+                return b;
+            }
+            here = after;
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The bridges between Rust and emitted code, in assembly, and the Rust functions behind them.
+//!
+//! MXCSR: while emitted code runs, it holds the default control (regions are made for that alone, see `mode::MXCSR`) and
+//! gathers the guest's sticky flags. They are added to the state before Rust runs an instruction and at every exit; Rust itself
+//! starts with what the host had.
+
+use std::arch::naked_asm;
+
+use atoll_mmu::Intent;
+use atoll_x86::state::mode;
+use atoll_x86::{Cpu, Op, Stop};
+
+use crate::abi::{self, Helper, Leave, ran};
+
+const DEFAULT_MXCSR: u32 = 0x1f80;
+
+/// Enters a region: `enter(cpu, code, entry) -> Leave`.
+///
+/// # Safety
+/// `cpu` is valid and not referenced otherwise until the return; `code` is the start of an installed region that has the entry `entry`.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn enter(cpu: *mut Cpu, code: usize, entry: u64) -> i32 {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 24",
+        "stmxcsr [rsp]",
+        "mov dword ptr [rsp + 4], {mxcsr_default}",
+        "ldmxcsr [rsp + 4]",
+        "mov r15, rdi",
+        "mov rax, rsi",
+        "mov rdi, [r15 + {budget}]",
+        "mov rsi, [r15 + {rip}]",
+        "xor ecx, ecx",
+        "call rax",
+        "stmxcsr [rsp + 4]",
+        "mov ecx, [rsp + 4]",
+        "and ecx, 0x3f",
+        "or [r15 + {mxcsr}], ecx",
+        "ldmxcsr [rsp]",
+        "add rsp, 24",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        mxcsr_default = const DEFAULT_MXCSR,
+        budget = const abi::BUDGET,
+        rip = const abi::RIP_AT,
+        mxcsr = const abi::MXCSR,
+    )
+}
+
+/// What an unlinked [`abi::Link`] leads to: a region's signature, leaves with [`Leave::Link`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn unlinked() {
+    naked_asm!(
+        "mov [r15 + {budget}], rdi",
+        "mov [r15 + {rip}], rsi",
+        "mov [r15 + {answer}], rcx",
+        "mov eax, {leave}",
+        "ret",
+        budget = const abi::BUDGET,
+        rip = const abi::RIP_AT,
+        answer = const abi::ANSWER,
+        leave = const Leave::Link as i32,
+    )
+}
+
+/// Saves all registers that Rust may change around a call of `$function(cpu, rdi, rsi)`; the result goes to `Mmu::answer`.
+macro_rules! preserving {
+    ($name:ident, $function:ident) => {
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "sysv64" fn $name() {
+            naked_asm!(
+                "push rbp",
+                "mov rbp, rsp",
+                "push rax",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "push r8",
+                "push r9",
+                "push r10",
+                "push r11",
+                "sub rsp, 264",
+                "movups [rsp], xmm0",
+                "movups [rsp + 16], xmm1",
+                "movups [rsp + 32], xmm2",
+                "movups [rsp + 48], xmm3",
+                "movups [rsp + 64], xmm4",
+                "movups [rsp + 80], xmm5",
+                "movups [rsp + 96], xmm6",
+                "movups [rsp + 112], xmm7",
+                "movups [rsp + 128], xmm8",
+                "movups [rsp + 144], xmm9",
+                "movups [rsp + 160], xmm10",
+                "movups [rsp + 176], xmm11",
+                "movups [rsp + 192], xmm12",
+                "movups [rsp + 208], xmm13",
+                "movups [rsp + 224], xmm14",
+                "movups [rsp + 240], xmm15",
+                "mov rdx, rsi",
+                "mov rsi, rdi",
+                "mov rdi, r15",
+                "call {function}",
+                "mov [r15 + {answer}], rax",
+                "movups xmm0, [rsp]",
+                "movups xmm1, [rsp + 16]",
+                "movups xmm2, [rsp + 32]",
+                "movups xmm3, [rsp + 48]",
+                "movups xmm4, [rsp + 64]",
+                "movups xmm5, [rsp + 80]",
+                "movups xmm6, [rsp + 96]",
+                "movups xmm7, [rsp + 112]",
+                "movups xmm8, [rsp + 128]",
+                "movups xmm9, [rsp + 144]",
+                "movups xmm10, [rsp + 160]",
+                "movups xmm11, [rsp + 176]",
+                "movups xmm12, [rsp + 192]",
+                "movups xmm13, [rsp + 208]",
+                "movups xmm14, [rsp + 224]",
+                "movups xmm15, [rsp + 240]",
+                "add rsp, 264",
+                "pop r11",
+                "pop r10",
+                "pop r9",
+                "pop r8",
+                "pop rdi",
+                "pop rsi",
+                "pop rdx",
+                "pop rcx",
+                "pop rax",
+                "pop rbp",
+                "ret",
+                function = sym $function,
+                answer = const abi::ANSWER,
+            )
+        }
+    };
+}
+
+preserving!(memory_thunk, memory);
+preserving!(flag_bits_thunk, flag_bits);
+
+/// Adds the sticky flags so far to the state, runs the instruction, and starts with clean flags again.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn run_op_thunk() {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "sub rsp, 16",
+        "stmxcsr [rsp]",
+        "mov eax, [rsp]",
+        "and eax, 0x3f",
+        "or [r15 + {mxcsr}], eax",
+        "mov rsi, rdi",
+        "mov rdi, r15",
+        "call {function}",
+        "mov dword ptr [rsp], {mxcsr_default}",
+        "ldmxcsr [rsp]",
+        "leave",
+        "ret",
+        mxcsr = const abi::MXCSR,
+        mxcsr_default = const DEFAULT_MXCSR,
+        function = sym run_op,
+    )
+}
+
+/// Behind a failed inline lookup.
+extern "sysv64" fn memory(cpu: *mut Cpu, va: u64, what: u64) -> u64 {
+    // SAFETY: the pinned register is the `&mut Cpu` that `enter` got; emitted code holds no reference.
+    let cpu = unsafe { &mut *cpu };
+    let intent = if what & 0x100 == 0 {
+        Intent::Read
+    } else {
+        Intent::Write
+    };
+    cpu.mmu.host_for(va, (what & 0xff) as u32, intent) as u64
+}
+
+extern "sysv64" fn flag_bits(cpu: *mut Cpu, _: u64, _: u64) -> u64 {
+    // SAFETY: as in `memory`.
+    unsafe { &*cpu }.state.flags.bits()
+}
+
+/// Runs an instruction that is a function of `Cpu`. Everything it may read is in the state, RIP already past it.
+extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
+    // SAFETY: as in `memory`; the region that the call comes from keeps its `Op`s.
+    let (cpu, op) = unsafe { (&mut *cpu, &*op) };
+    match (op.run)(cpu, op) {
+        Ok(()) if cpu.state.clock.attention == 0 && !cpu.mmu.ram().code_written() => ran::ON,
+        Ok(()) => ran::LEAVE,
+        Err(Stop::Again) => {
+            // The boundary is between two iterations: RIP stays at the instruction.
+            let rip = cpu.state.rip().wrapping_sub(u64::from(op.len));
+            let long = cpu.state.mode & mode::LONG != 0;
+            cpu.state.set_rip(if long { rip } else { rip & 0xffff_ffff });
+            ran::LEAVE
+        }
+        Err(_) => ran::AGAIN,
+    }
+}
+
+/// Tells emitted code where its helpers are.
+pub(crate) fn install(cpu: &mut Cpu, table: usize) {
+    let h = &mut cpu.mmu.helpers;
+    h[Helper::Memory as usize] = memory_thunk as *const () as usize;
+    h[Helper::FlagBits as usize] = flag_bits_thunk as *const () as usize;
+    h[Helper::RunOp as usize] = run_op_thunk as *const () as usize;
+    h[Helper::Table as usize] = table;
+}
