@@ -41,7 +41,6 @@ pub(crate) const FLAG_B: i32 = state(FLAGS + offset_of!(LazyFlags, b));
 pub(crate) const FLAG_RESULT: i32 = state(FLAGS + offset_of!(LazyFlags, result));
 pub(crate) const RFLAGS: i32 = state(offset_of!(State, rflags));
 pub(crate) const BUDGET: i32 = state(CLOCK + offset_of!(Clock, budget));
-pub(crate) const ATTENTION: i32 = state(CLOCK + offset_of!(Clock, attention));
 pub(crate) const MXCSR: i32 = state(offset_of!(State, mxcsr));
 pub(crate) const DATA_SET: i32 = mmu(offset_of!(Mmu, data));
 pub(crate) const CODE_SET: i32 = mmu(offset_of!(Mmu, code));

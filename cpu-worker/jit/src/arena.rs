@@ -38,7 +38,14 @@ impl Arena {
         let map = |protection| {
             // SAFETY: a new mapping at an address of the kernel's choice touches nobody else's memory.
             let at = unsafe {
-                mmap(std::ptr::null_mut(), size, protection, MapFlags::SHARED, &fd, 0)
+                mmap(
+                    std::ptr::null_mut(),
+                    size,
+                    protection,
+                    MapFlags::SHARED,
+                    &fd,
+                    0,
+                )
             }?;
             Ok(NonNull::new(at).expect("mmap gives no null"))
         };

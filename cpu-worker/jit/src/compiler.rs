@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::Context;
 use cranelift_frontend::FunctionBuilderContext;
 
 use crate::emit::{Outgoing, emit};
@@ -48,8 +48,17 @@ impl Compiler {
             // translator does itself.
             ("opt_level", "none"),
             ("enable_pinned_reg", "true"),
-            ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+            (
+                "enable_verifier",
+                if cfg!(debug_assertions) {
+                    "true"
+                } else {
+                    "false"
+                },
+            ),
             ("unwind_info", "false"),
+            // Tail calls need them.
+            ("preserve_frame_pointers", "true"),
             ("enable_probestack", "false"),
             ("is_pic", "true"),
         ] {
@@ -82,7 +91,10 @@ impl Compiler {
         if std::env::var_os("ATOLL_JIT_CLIF").is_some() {
             eprintln!("{}", self.context.func.display());
         }
-        let compiled = match self.context.compile(&*self.isa, &mut ControlPlane::default()) {
+        let compiled = match self
+            .context
+            .compile(&*self.isa, &mut ControlPlane::default())
+        {
             Ok(c) => c,
             Err(e) => {
                 debug_assert!(false, "{:?}", e.inner);

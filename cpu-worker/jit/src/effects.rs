@@ -3,12 +3,12 @@
 //! [`Effects::of`] runs `semantics::execute` on an evaluator whose values are empty and which only notes the verbs. So liveness
 //! can never disagree with what the translator does with the same instruction.
 
+use atoll_x86::Vector;
 use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::FlagOp;
 use atoll_x86::op::{Cond, Kind, Op, OpFlags, Reg, Seg, Width};
 use atoll_x86::semantics;
 use atoll_x86::state::mode;
-use atoll_x86::Vector;
 
 /// Sets of general (bits 0 to 15) and vector registers (bits 16 to 31).
 pub(crate) type Regs = u32;

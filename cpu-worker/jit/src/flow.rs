@@ -132,7 +132,10 @@ impl Flow {
             for &i in &self.order {
                 let out = match plan.blocks[i].end {
                     End::Call(_) => 0,
-                    _ => self.facts[i].effects.iter().fold(self.facts[i].dirty_in, |d, e| d | e.writes),
+                    _ => self.facts[i]
+                        .effects
+                        .iter()
+                        .fold(self.facts[i].dirty_in, |d, e| d | e.writes),
                 };
                 for s in plan.blocks[i].successors() {
                     let joined = self.facts[s].dirty_in | out;
@@ -203,7 +206,11 @@ impl Flow {
                     need = need.max(Need::Exit);
                 }
                 // Crossing into another page may leave as well.
-                need = need.max(if self.crosses_in(plan, i) { Need::Exit } else { Need::Dead });
+                need = need.max(if self.crosses_in(plan, i) {
+                    Need::Exit
+                } else {
+                    Need::Dead
+                });
                 changed |= need != self.facts[i].flags_in;
                 self.facts[i].flags_in = need;
             }
@@ -214,7 +221,10 @@ impl Flow {
     pub(crate) fn crosses_in(&self, plan: &Plan, i: usize) -> bool {
         let b = &plan.blocks[i];
         b.first_page != b.last_page
-            || self.facts[i].preds.iter().any(|&p| plan.blocks[p].last_page != b.first_page)
+            || self.facts[i]
+                .preds
+                .iter()
+                .any(|&p| plan.blocks[p].last_page != b.first_page)
     }
 }
 

@@ -73,13 +73,21 @@ fn describe(region: &Outcome, interp: &Outcome) -> String {
         }
     }
     if a.x87 != b.x87 {
-        let _ = writeln!(text, "  x87 region {:x?}\n  x87 interpreter {:x?}", a.x87, b.x87);
+        let _ = writeln!(
+            text,
+            "  x87 region {:x?}\n  x87 interpreter {:x?}",
+            a.x87, b.x87
+        );
     }
     for s in region.stored.iter().filter(|s| !interp.stored.contains(s)) {
         let _ = writeln!(text, "  only the region: {:x?} = {:#x}", s.place, s.value);
     }
     for s in interp.stored.iter().filter(|s| !region.stored.contains(s)) {
-        let _ = writeln!(text, "  only the interpreter: {:x?} = {:#x}", s.place, s.value);
+        let _ = writeln!(
+            text,
+            "  only the interpreter: {:x?} = {:#x}",
+            s.place, s.value
+        );
     }
     text
 }

@@ -97,7 +97,12 @@ pub(crate) trait Source {
 
 impl Plan {
     /// Gathers the region whose head is at `head` (0 to 4095), at most `cap` instructions.
-    pub(crate) fn discover(source: &mut dyn Source, head: i64, mode: u32, cap: usize) -> Option<Plan> {
+    pub(crate) fn discover(
+        source: &mut dyn Source,
+        head: i64,
+        mode: u32,
+        cap: usize,
+    ) -> Option<Plan> {
         let mut d = Discovery {
             source,
             mode,
@@ -306,7 +311,10 @@ impl Discovery<'_> {
                 _ => {}
             }
             // The next instruction starts another block if somebody jumps to it or if it lies, even in part, in another page than this one began.
-            let next_last = self.ops.get(&after).map(|o| (after + i64::from(o.len) - 1).div_euclid(PAGE));
+            let next_last = self
+                .ops
+                .get(&after)
+                .map(|o| (after + i64::from(o.len) - 1).div_euclid(PAGE));
             let crosses = next_last.is_some_and(|p| p != b.first_page);
             if crosses && !index.contains_key(&after) {
                 index.insert(after, order.len());

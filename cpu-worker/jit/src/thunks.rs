@@ -203,7 +203,8 @@ extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
             // The boundary is between two iterations: RIP stays at the instruction.
             let rip = cpu.state.rip().wrapping_sub(u64::from(op.len));
             let long = cpu.state.mode & mode::LONG != 0;
-            cpu.state.set_rip(if long { rip } else { rip & 0xffff_ffff });
+            cpu.state
+                .set_rip(if long { rip } else { rip & 0xffff_ffff });
             ran::LEAVE
         }
         Err(_) => ran::AGAIN,

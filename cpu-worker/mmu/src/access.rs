@@ -385,10 +385,19 @@ impl Mmu {
 
     /// What emitted code does when its inline lookup fails: the host address to use for this one access, or 0 if the instruction must be left
     /// to the interpreter (a fault, a device, two pages, a line with code). A fill made here is the one that the interpreter would
-    /// make, so doing the instruction again changes nothing.
+    /// make, so doing the instruction again changes nothing; with the log on it is taken back, so that the log holds only what
+    /// completed instructions did.
     #[cold]
     pub fn host_for(&mut self, va: u64, bytes: u32, intent: Intent) -> usize {
-        let write = intent == Intent::Write;
+        let mark = self.undo.len();
+        let host = self.find_host(va, bytes, intent == Intent::Write);
+        if host == 0 && self.logging {
+            self.roll_back_to(mark);
+        }
+        host
+    }
+
+    fn find_host(&mut self, va: u64, bytes: u32, write: bool) -> usize {
         if (va & OFFSET) + u64::from(bytes) > PAGE {
             return 0;
         }

@@ -132,7 +132,9 @@ impl RamBuilder {
     /// # Panics
     /// If the range leaves the segment, or as [`RamBuilder::map`] does.
     pub fn shared(&mut self, base: u64, memory: &GuestRam, offset: u64, len: u64) -> &mut Self {
-        let inside = offset.checked_add(len).is_some_and(|end| end <= memory.len() as u64);
+        let inside = offset
+            .checked_add(len)
+            .is_some_and(|end| end <= memory.len() as u64);
         assert!(inside, "a region leaves its segment");
         self.segments.push(memory.clone());
         // SAFETY: the range lies in the segment's mapping, which `Shared` keeps alive through its clone of the handle;

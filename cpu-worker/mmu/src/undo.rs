@@ -58,6 +58,10 @@ impl Undo {
         self.records.push(Record::Tlb { code, slot, old });
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
         self.records.clear();
@@ -121,12 +125,25 @@ impl Mmu {
     /// Takes back all that the log records, newest first.
     pub fn roll_back(&mut self, log: &Undo) {
         for r in log.records.iter().rev() {
-            match *r {
-                Record::Store { pa, at, len } => {
-                    self.ram.write(pa, &log.bytes[at..at + len]);
-                }
-                Record::Tlb { code, slot, old } => self.restore(code, slot, old),
+            self.take_back(*r, &log.bytes);
+        }
+    }
+
+    /// Takes back, and forgets, all but the first `mark` records of the present log.
+    pub(crate) fn roll_back_to(&mut self, mark: usize) {
+        let mut log = std::mem::take(&mut self.undo);
+        for r in log.records.drain(mark..).rev() {
+            self.take_back(r, &log.bytes);
+        }
+        self.undo = log;
+    }
+
+    fn take_back(&mut self, r: Record, bytes: &[u8]) {
+        match r {
+            Record::Store { pa, at, len } => {
+                self.ram.write(pa, &bytes[at..at + len]);
             }
+            Record::Tlb { code, slot, old } => self.restore(code, slot, old),
         }
     }
 

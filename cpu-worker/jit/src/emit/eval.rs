@@ -100,7 +100,10 @@ impl Emitter<'_, '_> {
         let [d] = self.both(w, false, [d]);
         let q = self.b.ins().udiv(n, d);
         let r = self.b.ins().urem(n, d);
-        (self.b.ins().ireduce(ty(w), q), self.b.ins().ireduce(ty(w), r))
+        (
+            self.b.ins().ireduce(ty(w), q),
+            self.b.ins().ireduce(ty(w), r),
+        )
     }
 
     /// Signed division; leaves where it faults, where 128 bits are needed, and for the divisor -1, whose quotient may not fit.
@@ -173,10 +176,7 @@ impl Eval for Emitter<'_, '_> {
             Width::W | Width::B => {
                 let old = self.b.use_var(var);
                 let shift = if r >= AH { 8 } else { 0 };
-                let kept = self
-                    .b
-                    .ins()
-                    .band_imm_s(old, !((w.mask() << shift) as i64));
+                let kept = self.b.ins().band_imm_s(old, !((w.mask() << shift) as i64));
                 let v = self.b.ins().uextend(types::I64, v);
                 let v = if shift == 0 {
                     v

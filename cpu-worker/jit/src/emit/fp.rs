@@ -17,22 +17,57 @@ pub(super) fn translates(_: &Op, _: u32) -> bool {
 }
 
 impl Emitter<'_, '_> {
-    pub(super) fn float_bin(&mut self, _: FpBin, _: Fp, _: Value, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_bin(
+        &mut self,
+        _: FpBin,
+        _: Fp,
+        _: Value,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
-    pub(super) fn float_un(&mut self, _: FpUn, _: Fp, _: Value, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_un(
+        &mut self,
+        _: FpUn,
+        _: Fp,
+        _: Value,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
-    pub(super) fn float_comi(&mut self, _: Fp, _: bool, _: Value, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_comi(
+        &mut self,
+        _: Fp,
+        _: bool,
+        _: Value,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
-    pub(super) fn float_to_int(&mut self, _: Fp, _: Width, _: bool, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_to_int(
+        &mut self,
+        _: Fp,
+        _: Width,
+        _: bool,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
-    pub(super) fn float_from_int(&mut self, _: Fp, _: Width, _: Value, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_from_int(
+        &mut self,
+        _: Fp,
+        _: Width,
+        _: Value,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
-    pub(super) fn float_convert(&mut self, _: FpCvt, _: Value, _: Value) -> Result<Value, Untranslatable> {
+    pub(super) fn float_convert(
+        &mut self,
+        _: FpCvt,
+        _: Value,
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
         Err(Untranslatable)
     }
 }

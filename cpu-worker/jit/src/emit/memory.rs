@@ -16,7 +16,10 @@ impl Emitter<'_, '_> {
         let mask = (DATA_ENTRIES as i64 - 1) * 32;
         let index = self.b.ins().band_imm_s(shifted, mask);
         let entry = self.b.ins().iadd(set, index);
-        let tag = self.b.ins().load(types::I64, plain(), entry, if write { 8 } else { 0 });
+        let tag = self
+            .b
+            .ins()
+            .load(types::I64, plain(), entry, if write { 8 } else { 0 });
         let addend = self.b.ins().load(types::I64, plain(), entry, 16);
         let last = if bytes == 1 {
             va

@@ -17,8 +17,8 @@ use atoll_x86::Op;
 use atoll_x86::state::mode;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    self, AbiParam, BlockArg, Function, InstBuilder, MemFlagsData, SigRef, Signature,
-    UserFuncName, Value, types,
+    self, AbiParam, BlockArg, Function, InstBuilder, MemFlagsData, SigRef, Signature, UserFuncName,
+    Value, types,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Switch, Variable};
@@ -349,7 +349,10 @@ impl Emitter<'_, '_> {
         self.b.switch_to_block(check);
         let found = self.b.ins().load(types::I64, plain(), entry, 24);
         let found = self.b.ins().band_imm_s(found, -4096);
-        let same = self.b.ins().icmp_imm_s(IntCC::Equal, found, physical as i64);
+        let same = self
+            .b
+            .ins()
+            .icmp_imm_s(IntCC::Equal, found, physical as i64);
         self.b.ins().brif(same, on, &[], stale, &[]);
         self.b.switch_to_block(on);
     }
@@ -555,7 +558,10 @@ impl Emitter<'_, '_> {
         let address = self.b.ins().iconst(types::I64, &raw const *op as i64);
         self.out.calls.push(op);
         let function = self.load_state(types::I64, abi::helper(abi::Helper::RunOp));
-        let call = self.b.ins().call_indirect(self.run_op_sig, function, &[address]);
+        let call = self
+            .b
+            .ins()
+            .call_indirect(self.run_op_sig, function, &[address]);
         let ran = self.b.inst_results(call)[0];
         let (on, out) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(out);
@@ -615,7 +621,11 @@ impl Emitter<'_, '_> {
     }
 
     fn brif(&mut self, c: eval::Truth, then: ir::Block, other: ir::Block) {
-        let (then, other) = if c.negated { (other, then) } else { (then, other) };
+        let (then, other) = if c.negated {
+            (other, then)
+        } else {
+            (then, other)
+        };
         self.b.ins().brif(c.value, then, &[], other, &[]);
     }
 }

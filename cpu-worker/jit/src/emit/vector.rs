@@ -4,7 +4,9 @@ use atoll_x86::eval::{VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::op::{Kind, Op, Width};
 use atoll_x86::state::mode;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{
+    ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types,
+};
 
 use super::Emitter;
 use super::eval::Truth;
@@ -46,7 +48,12 @@ impl Emitter<'_, '_> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&lo.to_le_bytes());
         bytes[8..].copy_from_slice(&hi.to_le_bytes());
-        let c = self.b.func.dfg.constants.insert(ConstantData::from(&bytes[..]));
+        let c = self
+            .b
+            .func
+            .dfg
+            .constants
+            .insert(ConstantData::from(&bytes[..]));
         self.b.ins().vconst(types::I8X16, c)
     }
 

@@ -152,7 +152,11 @@ impl Blocks {
         let hit: Vec<u32> = list
             .iter()
             .copied()
-            .filter(|&s| self.get(s).extents().any(|(at, n)| lines_meet(at, n, address, len)))
+            .filter(|&s| {
+                self.get(s)
+                    .extents()
+                    .any(|(at, n)| lines_meet(at, n, address, len))
+            })
             .collect();
         for slot in hit {
             self.remove(slot);
@@ -206,6 +210,7 @@ fn decode_across(cpu: &mut Cpu, va: u64, head: &[u8]) -> Result<(Op, u64), MemSt
     bytes[..head.len()].copy_from_slice(head);
     let tail = cpu.mmu.code_bytes(behind, &mut bytes[head.len()..][..15]);
     let all = &bytes[..(head.len() + tail).min(15)];
-    let op = decode(all, cpu.state.mode, cpu.features()).expect("fifteen bytes decode to something");
+    let op =
+        decode(all, cpu.state.mode, cpu.features()).expect("fifteen bytes decode to something");
     Ok((op, behind))
 }

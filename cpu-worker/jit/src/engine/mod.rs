@@ -52,7 +52,7 @@ pub enum Exit {
 }
 
 /// Figures of the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
     /// Instructions executed in regions.
     pub compiled_instructions: u64,
@@ -85,7 +85,7 @@ pub struct Engine {
 }
 
 /// What one stretch of the interpreter or of a region ended with.
-enum Next {
+pub(crate) enum Next {
     /// Look around and go on.
     On,
     Exit(Exit),
@@ -284,7 +284,11 @@ impl Engine {
         let block = self.blocks.get_mut(slot);
         if let Some(entry) = block.entry {
             if self.regions.as_ref()?.address(entry).is_some()
-                && self.regions.as_ref()?.entry(block.physical, block.mode).is_some()
+                && self
+                    .regions
+                    .as_ref()?
+                    .entry(block.physical, block.mode)
+                    .is_some()
             {
                 return self.regions.as_ref()?.entry(block.physical, block.mode);
             }

@@ -102,9 +102,8 @@ impl Regions {
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });
-        let physical = |at: i64| {
-            c.plan.pages[&at.div_euclid(PAGE as i64)] + at.rem_euclid(PAGE as i64) as u64
-        };
+        let physical =
+            |at: i64| c.plan.pages[&at.div_euclid(PAGE as i64)] + at.rem_euclid(PAGE as i64) as u64;
         let region = Region {
             piece,
             address: self.arena.address(piece),
@@ -152,7 +151,10 @@ impl Regions {
             return;
         };
         if let Some(r) = self.slots[owner as usize].as_mut()
-            && let Some(l) = r.links.iter_mut().find(|l| &raw const ***l as usize == link)
+            && let Some(l) = r
+                .links
+                .iter_mut()
+                .find(|l| &raw const ***l as usize == link)
         {
             l.entry = u64::from(entry.number);
             l.code = code;
@@ -184,7 +186,11 @@ impl Regions {
         let Some(list) = self.by_page.get(&(address / PAGE)) else {
             return 0;
         };
-        let touched = |r: &Region| r.code.iter().any(|&(at, n)| lines_meet(at, n, address, len));
+        let touched = |r: &Region| {
+            r.code
+                .iter()
+                .any(|&(at, n)| lines_meet(at, n, address, len))
+        };
         let hit: Vec<u32> = list
             .iter()
             .copied()

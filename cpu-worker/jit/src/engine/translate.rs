@@ -28,7 +28,10 @@ impl View<'_> {
 impl Source for View<'_> {
     fn op(&mut self, at: i64) -> Option<Op> {
         let mut bytes = [0; 30];
-        let n = self.cpu.mmu.code_bytes(self.physical(at)?, &mut bytes[..15]);
+        let n = self
+            .cpu
+            .mmu
+            .code_bytes(self.physical(at)?, &mut bytes[..15]);
         if let Some(op) = decode(&bytes[..n], self.mode, self.features) {
             return Some(op);
         }
