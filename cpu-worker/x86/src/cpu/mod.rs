@@ -26,6 +26,8 @@ pub struct Cpu {
     /// The details of the last [`Stop::Fault`].
     pub fault: Fault,
     pub model: Model,
+    /// Interrupts and exceptions delivered.
+    pub events: u64,
     pub bus: Box<dyn Bus>,
 }
 
@@ -46,6 +48,7 @@ impl Cpu {
             mmu,
             fault: Fault::UD,
             model,
+            events: 0,
             bus,
         };
         cpu.reset();

@@ -1,0 +1,478 @@
+//! The interpreter's loop: from block to block until something ends the stretch.
+//!
+//! Exactness: the budget is lowered by one before each instruction and never passed; attention is looked at after each
+//! instruction, so a store into the block that runs, or a device that raises an interrupt, takes effect at the next
+//! instruction. Every block entry asks the code TLB, as every instruction fetch of the guest would.
+
+use atoll_mmu::MemStop;
+
+use super::blocks::{BlockCache, NONE};
+use crate::bus::attention;
+use crate::cpu::{Cpu, SHADOW_SS};
+use crate::exception::{Fault, Stop, Vector};
+use crate::flags::{RF, TF};
+use crate::op::{Op, RIP, Seg};
+use crate::state::mode;
+
+/// Why [`BlockCache::run`] came back. RIP is at the next instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// The budget is used up.
+    Budget,
+    /// [`attention::CODE`] or [`attention::MACHINE`] is set: the engine's business.
+    Attention,
+    /// The CPU halted.
+    Halt,
+    /// A triple fault.
+    Shutdown,
+    /// The block at RIP was entered for the n-th time.
+    Hot,
+    /// The block at RIP carries this tag.
+    Tagged(u32),
+}
+
+/// How an instruction sequence ended.
+enum Flow {
+    /// After its last instruction.
+    End,
+    Budget,
+    Attention,
+    /// The instruction with this index stopped, RIP having been as given.
+    Stopped(Stop, u64, usize),
+}
+
+/// Executes instructions in order.
+#[inline(always)]
+fn execute(cpu: &mut Cpu, ops: &[Op]) -> Flow {
+    for (n, op) in ops.iter().enumerate() {
+        if cpu.state.clock.budget <= 0 {
+            return Flow::Budget;
+        }
+        cpu.state.clock.budget -= 1;
+        let rip = cpu.state.gpr[RIP as usize];
+        cpu.state.gpr[RIP as usize] = rip.wrapping_add(op.len as u64);
+        if let Err(stop) = (op.run)(cpu, op) {
+            return Flow::Stopped(stop, rip, n);
+        }
+        if cpu.state.clock.attention != 0 {
+            return Flow::Attention;
+        }
+    }
+    Flow::End
+}
+
+impl Cpu {
+    /// The linear address of the next instruction.
+    #[inline(always)]
+    pub fn linear_rip(&mut self) -> u64 {
+        let rip = self.state.gpr[RIP as usize];
+        if self.state.mode & mode::LONG != 0 {
+            return rip;
+        }
+        // A sequence that runs over 4 GiB goes on at 0.
+        self.state.gpr[RIP as usize] = rip & 0xffff_ffff;
+        self.state.segment(Seg::Cs).base.wrapping_add(rip) & 0xffff_ffff
+    }
+
+    /// The CPU is halted and nothing that it may take now waits.
+    pub fn is_idle(&mut self) -> bool {
+        self.state.halted != 0
+            && !(self.interrupts_enabled() && self.bus.interrupt_pending(&mut self.state.clock))
+    }
+
+    /// Whether EFLAGS.IF is set.
+    pub fn interrupts_enabled(&self) -> bool {
+        self.state.rflags & crate::flags::IF != 0
+    }
+}
+
+impl BlockCache {
+    /// Interprets until something else has to be done. `hot` is the number of entries at which a block is reported; `here` tells that
+    /// the block at RIP is to be interpreted whatever its tag.
+    pub fn run(&mut self, cpu: &mut Cpu, hot: u32, here: bool) -> Exit {
+        let mut pass = here;
+        // The block that ended last and how: its link is tried first.
+        let mut from = (NONE, 0);
+        loop {
+            if cpu.state.clock.attention != 0 {
+                if let Some(exit) = self.attend(cpu) {
+                    return exit;
+                }
+                from = (NONE, 0);
+                pass = false;
+                continue;
+            }
+            if cpu.state.clock.budget <= 0 {
+                return Exit::Budget;
+            }
+            let id = match self.enter(cpu, from, cpu.state.mode) {
+                Ok(id) => id,
+                Err(stop) => {
+                    if let Some(exit) = self.fetch_fault(cpu, stop) {
+                        return exit;
+                    }
+                    from = (NONE, 0);
+                    continue;
+                }
+            };
+            let block = &mut self.blocks[id as usize];
+            if !pass {
+                if block.tag != 0 {
+                    return Exit::Tagged(block.tag);
+                }
+                block.heat = block.heat.saturating_add(1);
+                if block.heat == hot {
+                    return Exit::Hot;
+                }
+            }
+            pass = false;
+            let block = &self.blocks[id as usize];
+            let end = cpu.state.gpr[RIP as usize].wrapping_add(block.len as u64);
+            match execute(cpu, &block.ops) {
+                Flow::End => {
+                    from = (id, (cpu.state.gpr[RIP as usize] != end) as usize);
+                }
+                Flow::Budget => return Exit::Budget,
+                Flow::Attention => from = (NONE, 0),
+                Flow::Stopped(stop, rip, n) => {
+                    let op = block.ops[n];
+                    from = (NONE, 0);
+                    if let Some(exit) = stopped(cpu, &op, stop, rip) {
+                        return exit;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The block at RIP: by the link of the one before, or looked up, or decoded.
+    #[inline(always)]
+    fn enter(&mut self, cpu: &mut Cpu, from: (u32, usize), mode: u32) -> Result<u32, Refusal> {
+        let va = cpu.linear_rip();
+        let pa = cpu.mmu.fetch(va)?;
+        let linked = match self.blocks.get(from.0 as usize) {
+            Some(b) => b.next[from.1 & 1],
+            None => NONE,
+        };
+        let id = match self.blocks.get(linked as usize) {
+            Some(b) if b.is(pa, mode) => linked,
+            _ => {
+                let id = self.find(cpu, va, pa, mode)?;
+                if let Some(b) = self.blocks.get_mut(from.0 as usize) {
+                    b.next[from.1 & 1] = id;
+                }
+                id
+            }
+        };
+        let block = &self.blocks[id as usize];
+        if block.crosses() || mode & (mode::LONG | mode::FLAT) == 0 {
+            return self.enter_checked(cpu, id, va, pa, mode);
+        }
+        Ok(id)
+    }
+
+    /// The rarer checks: the second page of an instruction over two, and the limit of CS.
+    #[cold]
+    fn enter_checked(
+        &mut self,
+        cpu: &mut Cpu,
+        id: u32,
+        va: u64,
+        pa: u64,
+        mode: u32,
+    ) -> Result<u32, Refusal> {
+        let mut id = id;
+        if self.blocks[id as usize].crosses() {
+            let next = (va | atoll_mmu::OFFSET).wrapping_add(1);
+            let second = cpu.mmu.fetch(next)?;
+            if self.blocks[id as usize].second != second {
+                id = self.refresh(cpu, id, va, pa, mode)?;
+            }
+        }
+        if mode & (mode::LONG | mode::FLAT) == 0 {
+            let limit = cpu.state.segment(Seg::Cs).limit as u64;
+            let rip = cpu.state.rip();
+            let bytes: u64 = self.blocks[id as usize]
+                .ops
+                .iter()
+                .map(|o| o.len as u64)
+                .sum();
+            if rip + bytes - 1 > limit {
+                return self.cut_to_limit(cpu, id, limit);
+            }
+        }
+        Ok(id)
+    }
+
+    /// A block that runs over the limit of CS: the part before it is executed here, one instruction at a time.
+    fn cut_to_limit(&mut self, cpu: &mut Cpu, id: u32, limit: u64) -> Result<u32, Refusal> {
+        let first = self.blocks[id as usize].ops[0];
+        if cpu.state.rip() + first.len as u64 - 1 > limit {
+            return Err(Refusal::Limit);
+        }
+        Err(Refusal::Single(id))
+    }
+
+    /// An instruction could not be fetched: that counts as one, so that no sequence of faults stands still in time.
+    #[cold]
+    fn fetch_fault(&mut self, cpu: &mut Cpu, why: Refusal) -> Option<Exit> {
+        let stop = match why {
+            Refusal::Single(id) => {
+                let ops = [self.blocks[id as usize].ops[0]];
+                return match execute(cpu, &ops) {
+                    Flow::Budget => Some(Exit::Budget),
+                    Flow::Stopped(stop, rip, _) => stopped(cpu, &ops[0], stop, rip),
+                    Flow::End | Flow::Attention => None,
+                };
+            }
+            Refusal::Limit => cpu.raise(Fault::GP0),
+            // Code in a device's window: this board has none that holds code.
+            Refusal::Memory(MemStop::Device { .. } | MemStop::Split { .. }) => cpu.raise(Fault::UD),
+            Refusal::Memory(stop) => cpu.memory_fault(stop),
+        };
+        debug_assert!(stop == Stop::Fault);
+        cpu.state.clock.budget -= 1;
+        cpu.note_code_writes();
+        cpu.deliver_fault().err().map(|_| Exit::Shutdown)
+    }
+
+    /// Looks at what wants attention; an exit if it is not the interpreter's business.
+    #[cold]
+    fn attend(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        let bits = cpu.state.clock.attention;
+        if bits & (attention::CODE | attention::MACHINE) != 0 {
+            return Some(Exit::Attention);
+        }
+        cpu.state.clock.attention &= !attention::MODE;
+        if bits & attention::INTERRUPT != 0 {
+            return match cpu.try_interrupt() {
+                Ok(_) => None,
+                Err(_) => Some(Exit::Shutdown),
+            };
+        }
+        if bits & attention::DEBUG != 0 {
+            return self.step(cpu);
+        }
+        None
+    }
+
+    /// Executes one instruction with everything that may surround it: breakpoints, the interrupt shadow, RF, the single-step trap.
+    pub fn step(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        if cpu.state.clock.budget <= 0 {
+            return Some(Exit::Budget);
+        }
+        let flags = cpu.state.rflags;
+        if cpu.state.dr[7] & 0xff != 0 && flags & RF == 0 && cpu.code_breakpoint() {
+            cpu.state.clock.budget -= 1;
+            return cpu.deliver_debug_trap().err().map(|_| Exit::Shutdown);
+        }
+        let watched = if cpu.state.dr[7] & 0xff != 0 {
+            cpu.state.dr[7]
+        } else {
+            0
+        };
+        // Blocks are the same with and without a debug trap to come.
+        let id = match self.enter(cpu, (NONE, 0), cpu.state.mode & !mode::DEBUG) {
+            Ok(id) | Err(Refusal::Single(id)) => id,
+            Err(why) => return self.fetch_fault(cpu, why),
+        };
+        let op = self.blocks[id as usize].ops[0];
+        let data_hit = watched != 0 && cpu.data_breakpoint(&op);
+        let shadow = std::mem::take(&mut cpu.state.shadow);
+        let (cpl, events) = (cpu.state.cpl(), cpu.events);
+        cpu.state.clock.attention &= !attention::DEBUG;
+        let exit = match execute(cpu, &[op]) {
+            Flow::Budget => Some(Exit::Budget),
+            Flow::Stopped(Stop::Again, rip, _) => {
+                cpu.state.set_rip(rip);
+                None
+            }
+            Flow::Stopped(stop, rip, _) => {
+                let exit = stopped(cpu, &op, stop, rip);
+                self.after_step(cpu, shadow);
+                return exit;
+            }
+            Flow::End | Flow::Attention => {
+                if flags & RF != 0 && cpu.events == events {
+                    cpu.state.rflags &= !RF;
+                    cpu.update_mode();
+                }
+                None
+            }
+        };
+        self.after_step(cpu, shadow);
+        let entered = cpu.events != events || cpu.state.cpl() < cpl && cpu.state.rflags & TF == 0;
+        let single = flags & TF != 0 && !entered && cpu.state.shadow != SHADOW_SS;
+        if single {
+            cpu.state.dr[6] |= 1 << 14;
+        }
+        if (single || data_hit) && exit.is_none() {
+            return cpu.deliver_debug_trap().err().map(|_| Exit::Shutdown);
+        }
+        exit
+    }
+
+    /// The shadow is over: interrupts count again. Decides whether the next instruction needs this care too.
+    fn after_step(&mut self, cpu: &mut Cpu, shadow: u32) {
+        if shadow != 0 && cpu.state.shadow == 0 {
+            cpu.interrupts_unmasked();
+        }
+        if cpu.state.mode & mode::DEBUG != 0 || cpu.state.shadow != 0 {
+            cpu.state.clock.attention |= attention::DEBUG;
+        }
+    }
+}
+
+/// Why a block cannot be entered.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    Memory(MemStop),
+    /// The first instruction is beyond the limit of CS.
+    Limit,
+    /// Only the first instruction is within it.
+    Single(u32),
+}
+
+impl From<MemStop> for Refusal {
+    fn from(stop: MemStop) -> Refusal {
+        Refusal::Memory(stop)
+    }
+}
+
+/// An instruction did not simply complete.
+#[cold]
+fn stopped(cpu: &mut Cpu, op: &Op, stop: Stop, rip: u64) -> Option<Exit> {
+    match stop {
+        Stop::Fault => {
+            cpu.state.set_rip(rip);
+            cpu.settle_fault(op);
+            cpu.deliver_fault().err().map(|_| Exit::Shutdown)
+        }
+        Stop::Again => {
+            cpu.state.set_rip(rip);
+            None
+        }
+        Stop::Halt => Some(Exit::Halt),
+        Stop::Shutdown => Some(Exit::Shutdown),
+    }
+}
+
+impl Cpu {
+    /// Completes the fault of `op`: a non-canonical address through the stack segment is #SS.
+    pub fn settle_fault(&mut self, op: &Op) {
+        if self.fault.non_canonical && op.seg == Seg::Ss {
+            self.fault = Fault::with_code(Vector::Stack, 0);
+        }
+    }
+
+    /// Whether an instruction breakpoint is set at RIP; notes it in DR6.
+    fn code_breakpoint(&mut self) -> bool {
+        let at = self.linear_rip();
+        let hits = (0..4)
+            .filter(|&n| {
+                let (enabled, kind) = self.breakpoint(n);
+                enabled && kind & 3 == 0 && self.state.dr[n] == at
+            })
+            .fold(0, |bits, n| bits | 1 << n);
+        self.state.dr[6] |= hits;
+        hits != 0
+    }
+
+    /// Whether breakpoint `n` is enabled, and its type (bits 0 and 1) and length (bits 2 and 3).
+    fn breakpoint(&self, n: usize) -> (bool, u64) {
+        let dr7 = self.state.dr[7];
+        (dr7 >> (2 * n) & 3 != 0, dr7 >> (16 + 4 * n) & 15)
+    }
+
+    /// Whether a data breakpoint covers the explicit memory operand of `op`, or its stack access; notes it in DR6.
+    fn data_breakpoint(&mut self, op: &Op) -> bool {
+        let mut accesses = Vec::new();
+        if let Some(access) = operand_access(self, op) {
+            accesses.push(access);
+        }
+        if let Some(access) = stack_access(self, op) {
+            accesses.push(access);
+        }
+        let mut hits = 0;
+        for n in 0..4 {
+            let (enabled, kind) = self.breakpoint(n);
+            let bytes = [1, 2, 8, 4][(kind >> 2) as usize & 3];
+            let base = self.state.dr[n] & !(bytes - 1);
+            for &(at, len, write) in &accesses {
+                let touches = at < base + bytes && base < at.wrapping_add(len);
+                if enabled && touches && (kind & 3 == 3 || kind & 3 == 1 && write) {
+                    hits |= 1 << n;
+                }
+            }
+        }
+        self.state.dr[6] |= hits;
+        hits != 0
+    }
+}
+
+/// Address, bytes and whether it is written, of an explicit memory operand.
+fn operand_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
+    use crate::op::{Arg, Kind};
+    let write = op.dst_arg == Arg::Mem;
+    if !write && op.src_arg != Arg::Mem || op.kind == Kind::Lea {
+        return None;
+    }
+    let offset = crate::cpu::cut(op.addr, cpu.offset(op));
+    let base = if op.has(crate::op::OpFlags::SEG_BASE) {
+        cpu.state.segment(op.seg).base
+    } else {
+        0
+    };
+    let reads_only = matches!(op.kind, Kind::Cmp | Kind::Test | Kind::Bt);
+    Some((
+        offset.wrapping_add(base),
+        op.width.bytes() as u64,
+        write && !reads_only,
+    ))
+}
+
+fn stack_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
+    use crate::op::{Kind, RSP};
+    let bytes = op.width.bytes() as u64;
+    let sp = cpu.state.gpr[RSP as usize] & op.stack_width().mask();
+    match op.kind {
+        Kind::Push | Kind::Call | Kind::CallInd => Some((sp.wrapping_sub(bytes), bytes, true)),
+        Kind::Pop | Kind::Ret => Some((sp, bytes, false)),
+        _ => None,
+    }
+}
+
+/// The engine that only interprets: everything that [`BlockCache::run`] leaves to an engine is done here.
+#[derive(Debug, Default)]
+pub struct Interpreter {
+    pub cache: BlockCache,
+}
+
+impl Interpreter {
+    /// Runs until the budget is used up, the CPU halts or shuts down, or [`attention::MACHINE`] is set.
+    pub fn run(&mut self, cpu: &mut Cpu) -> Exit {
+        if cpu.try_interrupt().is_err() {
+            return Exit::Shutdown;
+        }
+        if cpu.state.halted != 0 {
+            return Exit::Halt;
+        }
+        loop {
+            let exit = self.cache.run(cpu, u32::MAX, false);
+            if exit != Exit::Attention || cpu.state.clock.attention & attention::MACHINE != 0 {
+                return exit;
+            }
+            self.forget_written(cpu);
+        }
+    }
+
+    /// Drops the blocks whose bytes were written.
+    pub fn forget_written(&mut self, cpu: &mut Cpu) {
+        cpu.state.clock.attention &= !attention::CODE;
+        let ram = cpu.mmu.ram().clone();
+        for write in ram.take_code_writes() {
+            self.cache.drop_code(write);
+            ram.unmark_code(write.address, write.len);
+        }
+    }
+}
