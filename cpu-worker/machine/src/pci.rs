@@ -247,7 +247,7 @@ impl PciRoot {
     }
 
     /// The port and memory ranges that BARs claim now.
-    pub fn claims(&self) -> (Vec<Claim>, Vec<Claim>) {
+    pub(crate) fn claims(&self) -> (Vec<Claim>, Vec<Claim>) {
         let (mut ports, mut memory) = (Vec::new(), Vec::new());
         for function in &self.functions {
             let Some(device) = function.device else {
