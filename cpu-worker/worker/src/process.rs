@@ -6,12 +6,14 @@ use atoll_abi::config::{Config, WorkerConfig};
 use atoll_abi::control::{Attach, Control, ExitReport, Fault, FaultKind, Hello, Role, SegmentRole};
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{ABI_VERSION, VirtualTime};
-use atoll_jit::Engine;
+use atoll_jit::{Engine, Mode};
 use atoll_machine::{map, pc};
 use atoll_mmu::{Mmu, RamBuilder};
 use atoll_transport::attach::Incoming;
 use atoll_transport::{GuestRam, LinkClient, Session, SessionSender, process};
 use atoll_x86::Cpu;
+use atoll_x86::features::Features;
+use atoll_x86::system::Model;
 use machine_spec::{GuestMachine, PlaceKind, WorkerMachine};
 
 use crate::boot::{self, Images};
@@ -172,7 +174,7 @@ fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links:
         });
     }
     let board = pc::build(guest, ram.clone(), Box::new(links.clone()), &disks);
-    let mut cpu = Cpu::new(&guest.cpu, Mmu::new(ram), Box::new(board), guest.seed);
+    let mut cpu = Cpu::new(cpu_model(guest)?, Mmu::new(ram), Box::new(board));
     let clock = &mut cpu.state.clock;
     clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
     clock.charges = u32::from(guest.icount_shift.is_none());
@@ -189,7 +191,7 @@ fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links:
         vtime_limit_ns: spec.run.vtime_limit_ns,
         hash_every_ns: spec.run.trail.then_some(spec.run.hash_every_ns).filter(|every| *every > 0),
     };
-    Ok(Machine::new(cpu, Engine::new(spec.run.engine.into()), boot, touched, options))
+    Ok(Machine::new(cpu, Engine::new(engine_mode(spec.run.engine)), boot, touched, options))
 }
 
 /// Guest RAM at its guest-physical places.
@@ -228,4 +230,28 @@ fn disk(links: &SharedLinks, place: u16) -> anyhow::Result<pc::Disk> {
         read_only: info.flags.contains(DiskFlags::READ_ONLY),
         discard: info.flags.contains(DiskFlags::DISCARD),
     })
+}
+
+/// The CPU that the guest sees.
+fn cpu_model(guest: &GuestMachine) -> anyhow::Result<Model> {
+    let mut model = Model::default();
+    for feature in &guest.cpu.features {
+        let name = feature.name.to_uppercase().replace(['.', '-'], "_");
+        let Some(bit) = Features::from_name(&name) else {
+            bail!("the CPU has no feature named {}", feature.name);
+        };
+        model.features.set(bit, feature.on);
+    }
+    for (i, word) in model.seed.iter_mut().enumerate() {
+        *word = word.wrapping_add(guest.seed.wrapping_mul(2 * i as u64 + 1));
+    }
+    Ok(model)
+}
+
+fn engine_mode(engine: machine_spec::Engine) -> Mode {
+    match engine {
+        machine_spec::Engine::Interp => Mode::Interp,
+        machine_spec::Engine::Jit => Mode::Jit,
+        machine_spec::Engine::Lockstep => Mode::Lockstep,
+    }
 }

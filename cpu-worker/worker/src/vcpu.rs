@@ -8,7 +8,7 @@
 
 use atoll_jit::{Engine, Exit};
 use atoll_machine::{Board, Halt};
-use atoll_x86::Cpu;
+use atoll_x86::{Cpu, flags};
 
 use crate::trail::Trail;
 
@@ -53,6 +53,14 @@ pub enum Stopped {
     Halted,
     /// The broker asked for it.
     Asked,
+}
+
+/// What became of a halted CPU.
+enum Wake {
+    Running,
+    Idle,
+    Never,
+    Shutdown,
 }
 
 /// How a run is made.
@@ -130,10 +138,15 @@ impl Machine {
                 return stopped;
             }
             let now_ns = self.now_ns();
-            if self.cpu.is_idle() {
-                match self.idle(outside, now_ns) {
-                    true => continue,
-                    false => return Stopped::Halted,
+            if self.cpu.state.halted != 0 {
+                match self.wake(outside, now_ns) {
+                    Wake::Running => {}
+                    Wake::Idle => continue,
+                    Wake::Never => return Stopped::Halted,
+                    Wake::Shutdown => match self.reset(Stopped::TripleFault) {
+                        Some(stopped) => return stopped,
+                        None => continue,
+                    },
                 }
             }
             let horizon_ns = outside.horizon(now_ns);
@@ -201,14 +214,24 @@ impl Machine {
         event_ns.min(limit_ns).min(self.next_hash_ns).min(now_ns + POLL_NS)
     }
 
-    /// The CPU waits for an interrupt: virtual time goes on without instructions. False if nothing can ever wake it.
+    /// The CPU is halted: it takes an interrupt, or virtual time goes on without instructions.
+    fn wake(&mut self, outside: &mut dyn Outside, now_ns: u64) -> Wake {
+        match self.cpu.try_interrupt() {
+            Ok(true) => Wake::Running,
+            Ok(false) if self.idle(outside, now_ns) => Wake::Idle,
+            Ok(false) => Wake::Never,
+            Err(_) => Wake::Shutdown,
+        }
+    }
+
+    /// Skips or sleeps to the next event. False if nothing can ever wake the CPU.
     fn idle(&mut self, outside: &mut dyn Outside, now_ns: u64) -> bool {
         let event_ns = board(&mut self.cpu).next_event_ns();
         let next_ns = [event_ns, self.options.vtime_limit_ns, Some(self.next_hash_ns).filter(|at| *at != u64::MAX && event_ns.is_some())]
             .into_iter()
             .flatten()
             .min();
-        if next_ns.is_none() && !self.cpu.interrupts_enabled() {
+        if next_ns.is_none() && self.cpu.state.rflags & flags::IF == 0 {
             return false;
         }
         let then_ns = outside.idle(now_ns, next_ns);
