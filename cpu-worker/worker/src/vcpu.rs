@@ -8,6 +8,7 @@
 
 use atoll_jit::{Engine, Exit};
 use atoll_machine::{Board, Halt};
+use atoll_x86::bus::attention;
 use atoll_x86::{Cpu, flags};
 
 use crate::trail::Trail;
@@ -155,10 +156,14 @@ impl Machine {
             }
             let until_ns = self.next_stop(now_ns).min(horizon_ns);
             self.cpu.state.clock.set_deadline(now_ns, until_ns);
-            if self.engine.run(&mut self.cpu) == Exit::Shutdown
-                && let Some(stopped) = self.reset(Stopped::TripleFault)
-            {
-                return stopped;
+            match self.engine.run(&mut self.cpu) {
+                Exit::Deadline | Exit::Halt => {}
+                Exit::Machine => self.cpu.state.clock.attention &= !attention::MACHINE,
+                Exit::Shutdown => {
+                    if let Some(stopped) = self.reset(Stopped::TripleFault) {
+                        return stopped;
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,45 @@
+//! Boots a kernel in one process: `boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS]`. For work on the engine.
+
+use std::io::Write;
+use std::time::Instant;
+
+use atoll_jit::Mode;
+
+fn main() -> std::io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [kernel, initrd, append, engine, rest @ ..] = args.as_slice() else {
+        eprintln!("usage: boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS]");
+        std::process::exit(2);
+    };
+    let config = sim::Config {
+        kernel: std::fs::read(kernel)?,
+        initrd: std::fs::read(initrd)?,
+        append: append.clone(),
+        engine: match engine.as_str() {
+            "jit" => Mode::Jit,
+            "lockstep" => Mode::Lockstep,
+            _ => Mode::Interp,
+        },
+        vtime_limit_ns: rest
+            .first()
+            .and_then(|ms| ms.parse::<u64>().ok())
+            .map(|ms| ms * 1_000_000),
+        echo: Some(|bytes| {
+            let mut out = std::io::stdout();
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        }),
+        ..sim::Config::default()
+    };
+    let start = Instant::now();
+    let (outcome, stats) = sim::run_with_stats(config);
+    let seconds = start.elapsed().as_secs_f64();
+    let mips = outcome.instructions as f64 / seconds / 1e6;
+    println!();
+    println!(
+        "{:?} after {} instructions, {} ns virtual, {seconds:.2} s, {mips:.0} MIPS",
+        outcome.stopped, outcome.instructions, outcome.now_ns
+    );
+    println!("hash {:02x?}", &outcome.hash[..8]);
+    println!("{stats:?}");
+    Ok(())
+}

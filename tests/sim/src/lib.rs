@@ -1,0 +1,276 @@
+//! A whole machine in one process: the real CPU, engine, board and models, with back ends and a world outside of a few lines.
+//!
+//! Tests use it where processes would only be in the way: determinism, faults by seed, engines against each other. It is not
+//! how Atoll runs; `tests/guests` tests that.
+#![forbid(unsafe_code)]
+
+use std::sync::{Arc, Mutex};
+
+use atoll_jit::{Engine, Mode};
+use atoll_machine::{Backends, Lost, pc};
+use atoll_mmu::{Mmu, Ram};
+use atoll_x86::Cpu;
+use cpu_worker::boot::{self, Images};
+use cpu_worker::{Inputs, Machine, Options, Outside, Stopped};
+use device_core::{BlockRequest, Request, Status};
+use machine_spec::{CpuModel, GuestMachine, Place, PlaceKind, ScriptStep};
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub struct Config {
+    pub memory_bytes: u64,
+    pub kernel: Vec<u8>,
+    pub initrd: Vec<u8>,
+    pub append: String,
+    /// The contents of a virtio disk, if there is one.
+    pub disk: Option<Vec<u8>>,
+    pub script: Vec<ScriptStep>,
+    pub engine: Mode,
+    pub vtime_limit_ns: Option<u64>,
+    /// Called with what the guest prints.
+    pub echo: Option<fn(&[u8])>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            memory_bytes: 256 << 20,
+            kernel: Vec::new(),
+            initrd: Vec::new(),
+            append: String::new(),
+            disk: None,
+            script: Vec::new(),
+            engine: Mode::Interp,
+            vtime_limit_ns: None,
+            echo: None,
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub stopped: Stopped,
+    pub instructions: u64,
+    pub now_ns: u64,
+    pub hash: [u8; 32],
+    pub console: Vec<u8>,
+    pub disk: Vec<u8>,
+}
+
+/// Back ends in memory. A request takes effect when it is issued; its reply waits for its T.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<Store>>);
+
+#[derive(Debug, Default)]
+struct Store {
+    console: Vec<u8>,
+    disk: Vec<u8>,
+    replies: std::collections::BTreeMap<u64, (Status, Vec<u8>)>,
+    next: u64,
+    echo: Option<fn(&[u8])>,
+}
+
+impl Store {
+    fn range(&self, sector: u64, len: usize) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(sector).ok()?.checked_mul(512)?;
+        let end = start.checked_add(len)?;
+        (end <= self.disk.len()).then_some(start..end)
+    }
+
+    fn serve(&mut self, request: &BlockRequest<&[u8]>) -> (Status, Vec<u8>) {
+        let done = match *request {
+            BlockRequest::Read { sector, len } => match self.range(sector, len as usize) {
+                Some(range) => return (Status::Ok, self.disk[range].to_vec()),
+                None => None,
+            },
+            BlockRequest::Write { sector, data, .. } => self
+                .range(sector, data.len())
+                .map(|range| self.disk[range].copy_from_slice(data)),
+            BlockRequest::WriteZeroes {
+                sector, sectors, ..
+            } => self
+                .range(sector, sectors as usize * 512)
+                .map(|range| self.disk[range].fill(0)),
+            BlockRequest::Flush | BlockRequest::Discard { .. } => Some(()),
+        };
+        let status = if done.is_some() {
+            Status::Ok
+        } else {
+            Status::Io
+        };
+        (status, Vec::new())
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.0
+            .lock()
+            .expect("one thread, which does not panic under the lock")
+    }
+}
+
+impl Backends for Memory {
+    fn submit(&mut self, _place: u16, _issued_ns: u64, request: &Request<&[u8]>) -> u64 {
+        let mut store = self.lock();
+        let reply = match request {
+            Request::Block(block) => store.serve(block),
+            Request::CharOut(_) | Request::Frame(_) => (Status::Unsupported, Vec::new()),
+        };
+        let ticket = store.next;
+        store.next += 1;
+        store.replies.insert(ticket, reply);
+        ticket
+    }
+
+    fn post(&mut self, _place: u16, _issued_ns: u64, request: &Request<&[u8]>) {
+        if let Request::CharOut(bytes) = request {
+            let mut store = self.lock();
+            store.console.extend_from_slice(bytes);
+            if let Some(echo) = store.echo {
+                echo(bytes);
+            }
+        }
+    }
+
+    fn reply(&mut self, place: u16, ticket: u64, data: &mut Vec<u8>) -> Result<Status, Lost> {
+        let (status, bytes) = self.lock().replies.remove(&ticket).ok_or(Lost { place })?;
+        *data = bytes;
+        Ok(status)
+    }
+}
+
+/// A closed machine's world: nothing comes in, idle time is skipped.
+#[derive(Debug)]
+struct Closed;
+
+impl Outside for Closed {
+    fn poll(&mut self, _now_ns: u64, _room: &dyn Fn(u16) -> usize) -> Inputs {
+        Inputs::default()
+    }
+    fn horizon(&mut self, _now_ns: u64) -> u64 {
+        u64::MAX
+    }
+    fn idle(&mut self, now_ns: u64, next_ns: Option<u64>) -> u64 {
+        // With nothing due at all, time goes on in steps until the limit of the run ends it.
+        next_ns.unwrap_or(now_ns + 1_000_000_000)
+    }
+    fn publish(&mut self, _now_ns: u64, _instructions: u64) {}
+    fn record(&mut self, _line: &str) {}
+}
+
+/// Builds the machine and runs it to its end.
+///
+/// # Panics
+/// If the kernel cannot be booted: tests bring good ones.
+pub fn run(config: Config) -> Outcome {
+    let (mut machine, memory) = build(config);
+    let stopped = machine.run(&mut Closed);
+    let hash = machine.final_hash();
+    let store = memory.lock();
+    Outcome {
+        stopped,
+        instructions: machine.instructions(),
+        now_ns: machine.now_ns(),
+        hash,
+        console: store.console.clone(),
+        disk: store.disk.clone(),
+    }
+}
+
+/// As [`run`], and gives the engine's figures as well.
+pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
+    let (mut machine, memory) = build(config);
+    let stopped = machine.run(&mut Closed);
+    let hash = machine.final_hash();
+    let stats = machine.engine.stats();
+    let store = memory.lock();
+    let outcome = Outcome {
+        stopped,
+        instructions: machine.instructions(),
+        now_ns: machine.now_ns(),
+        hash,
+        console: store.console.clone(),
+        disk: store.disk.clone(),
+    };
+    (outcome, stats)
+}
+
+fn build(config: Config) -> (Machine, Memory) {
+    let guest = guest(&config);
+    let memory = Memory::default();
+    let mut disks = vec![None];
+    if let Some(disk) = config.disk {
+        disks.push(Some(pc::Disk {
+            size_bytes: disk.len() as u64,
+            block_bytes: 512,
+            read_only: false,
+            discard: true,
+        }));
+        memory.lock().disk = disk;
+    }
+    memory.lock().echo = config.echo;
+    let ram = Ram::anonymous(config.memory_bytes);
+    let board = pc::build(&guest, ram.clone(), Box::new(memory.clone()), &disks);
+    let mut cpu = Cpu::new(Default::default(), Mmu::new(ram), Box::new(board));
+    cpu.state.clock.charges = 1;
+    let images = Images {
+        kernel: config.kernel,
+        initrd: config.initrd,
+    };
+    images
+        .plan(&guest)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let boot = Box::new(move |cpu: &mut Cpu| {
+        let (chunks, entry) = images.plan(&guest).expect("it was planned before");
+        boot::start(cpu, &chunks, &entry);
+    });
+    let bytes = config.memory_bytes;
+    let options = Options {
+        no_reboot: true,
+        vtime_limit_ns: config.vtime_limit_ns,
+        hash_every_ns: None,
+    };
+    let machine = Machine::new(
+        cpu,
+        Engine::new(config.engine),
+        boot,
+        Box::new(move || vec![(0, bytes)]),
+        options,
+    );
+    (machine, memory)
+}
+
+fn guest(config: &Config) -> GuestMachine {
+    let mut places = vec![Place {
+        id: "serial0".into(),
+        kind: PlaceKind::Serial { index: 0 },
+    }];
+    if config.disk.is_some() {
+        places.push(Place {
+            id: "disk0".into(),
+            kind: PlaceKind::VirtioBlk {
+                pci_slot: 3,
+                serial: "sim".into(),
+                readonly: false,
+                write_cache: true,
+                discard: true,
+            },
+        });
+    }
+    GuestMachine {
+        version: 1,
+        memory_bytes: config.memory_bytes,
+        cpu: machine_spec::Cpu {
+            model: CpuModel::Atoll,
+            features: Vec::new(),
+        },
+        append: config.append.clone(),
+        places,
+        rtc_epoch: 1_700_000_000,
+        icount_shift: None,
+        seed: 1,
+        script: config.script.clone(),
+    }
+}
