@@ -7,6 +7,7 @@ pub mod eval_vec;
 mod handlers;
 pub(crate) mod run;
 pub(crate) mod sse_run;
+mod step;
 
 pub use blocks::BlockCache;
 pub(crate) use eval::signed_48;

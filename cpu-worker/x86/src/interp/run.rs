@@ -8,9 +8,8 @@ use atoll_mmu::MemStop;
 
 use super::blocks::{BlockCache, NONE};
 use crate::bus::attention;
-use crate::cpu::{Cpu, SHADOW_SS};
+use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop, Vector};
-use crate::flags::{RF, TF};
 use crate::op::{Op, RIP, Seg};
 use crate::state::mode;
 
@@ -31,8 +30,8 @@ pub enum Exit {
     Tagged(u32),
 }
 
-/// How an instruction sequence ended.
-enum Flow {
+/// How a run of instructions ended.
+pub(super) enum Flow {
     /// After its last instruction.
     End,
     Budget,
@@ -43,7 +42,7 @@ enum Flow {
 
 /// Executes instructions in order.
 #[inline(always)]
-fn execute(cpu: &mut Cpu, ops: &[Op]) -> Flow {
+pub(super) fn execute(cpu: &mut Cpu, ops: &[Op]) -> Flow {
     for (n, op) in ops.iter().enumerate() {
         if cpu.state.clock.budget <= 0 {
             return Flow::Budget;
@@ -256,70 +255,18 @@ impl BlockCache {
         None
     }
 
-    /// Executes one instruction with everything that may surround it: breakpoints, the interrupt shadow, RF, the single-step trap.
+    /// Executes one instruction with everything that may surround it, see [`Cpu::step`].
     pub fn step(&mut self, cpu: &mut Cpu) -> Option<Exit> {
         if cpu.state.clock.budget <= 0 {
             return Some(Exit::Budget);
         }
-        let flags = cpu.state.rflags;
-        if cpu.state.dr[7] & 0xff != 0 && flags & RF == 0 && cpu.code_breakpoint() {
-            cpu.state.clock.budget -= 1;
-            return cpu.deliver_debug_trap().err().map(|_| Exit::Shutdown);
-        }
-        let watched = if cpu.state.dr[7] & 0xff != 0 {
-            cpu.state.dr[7]
-        } else {
-            0
-        };
         // Blocks are the same with and without a debug trap to come.
         let id = match self.enter(cpu, (NONE, 0), cpu.state.mode & !mode::DEBUG) {
             Ok(id) | Err(Refusal::Single(id)) => id,
             Err(why) => return self.fetch_fault(cpu, why),
         };
         let op = self.blocks[id as usize].ops[0];
-        let data_hit = watched != 0 && cpu.data_breakpoint(&op);
-        let shadow = std::mem::take(&mut cpu.state.shadow);
-        let (cpl, events) = (cpu.state.cpl(), cpu.events);
-        cpu.state.clock.attention &= !attention::DEBUG;
-        let exit = match execute(cpu, &[op]) {
-            Flow::Budget => Some(Exit::Budget),
-            Flow::Stopped(Stop::Again, rip, _) => {
-                cpu.state.set_rip(rip);
-                None
-            }
-            Flow::Stopped(stop, rip, _) => {
-                let exit = stopped(cpu, &op, stop, rip);
-                self.after_step(cpu, shadow);
-                return exit;
-            }
-            Flow::End | Flow::Attention => {
-                if flags & RF != 0 && cpu.events == events {
-                    cpu.state.rflags &= !RF;
-                    cpu.update_mode();
-                }
-                None
-            }
-        };
-        self.after_step(cpu, shadow);
-        let entered = cpu.events != events || cpu.state.cpl() < cpl && cpu.state.rflags & TF == 0;
-        let single = flags & TF != 0 && !entered && cpu.state.shadow != SHADOW_SS;
-        if single {
-            cpu.state.dr[6] |= 1 << 14;
-        }
-        if (single || data_hit) && exit.is_none() {
-            return cpu.deliver_debug_trap().err().map(|_| Exit::Shutdown);
-        }
-        exit
-    }
-
-    /// The shadow is over: interrupts count again. Decides whether the next instruction needs this care too.
-    fn after_step(&mut self, cpu: &mut Cpu, shadow: u32) {
-        if shadow != 0 && cpu.state.shadow == 0 {
-            cpu.interrupts_unmasked();
-        }
-        if cpu.state.mode & mode::DEBUG != 0 || cpu.state.shadow != 0 {
-            cpu.state.clock.attention |= attention::DEBUG;
-        }
+        cpu.step(&op)
     }
 }
 
@@ -341,7 +288,7 @@ impl From<MemStop> for Refusal {
 
 /// An instruction did not simply complete.
 #[cold]
-fn stopped(cpu: &mut Cpu, op: &Op, stop: Stop, rip: u64) -> Option<Exit> {
+pub(super) fn stopped(cpu: &mut Cpu, op: &Op, stop: Stop, rip: u64) -> Option<Exit> {
     match stop {
         Stop::Fault => {
             cpu.state.set_rip(rip);
@@ -363,82 +310,6 @@ impl Cpu {
         if self.fault.non_canonical && op.seg == Seg::Ss {
             self.fault = Fault::with_code(Vector::Stack, 0);
         }
-    }
-
-    /// Whether an instruction breakpoint is set at RIP; notes it in DR6.
-    fn code_breakpoint(&mut self) -> bool {
-        let at = self.linear_rip();
-        let hits = (0..4)
-            .filter(|&n| {
-                let (enabled, kind) = self.breakpoint(n);
-                enabled && kind & 3 == 0 && self.state.dr[n] == at
-            })
-            .fold(0, |bits, n| bits | 1 << n);
-        self.state.dr[6] |= hits;
-        hits != 0
-    }
-
-    /// Whether breakpoint `n` is enabled, and its type (bits 0 and 1) and length (bits 2 and 3).
-    fn breakpoint(&self, n: usize) -> (bool, u64) {
-        let dr7 = self.state.dr[7];
-        (dr7 >> (2 * n) & 3 != 0, dr7 >> (16 + 4 * n) & 15)
-    }
-
-    /// Whether a data breakpoint covers the explicit memory operand of `op`, or its stack access; notes it in DR6.
-    fn data_breakpoint(&mut self, op: &Op) -> bool {
-        let mut accesses = Vec::new();
-        if let Some(access) = operand_access(self, op) {
-            accesses.push(access);
-        }
-        if let Some(access) = stack_access(self, op) {
-            accesses.push(access);
-        }
-        let mut hits = 0;
-        for n in 0..4 {
-            let (enabled, kind) = self.breakpoint(n);
-            let bytes = [1, 2, 8, 4][(kind >> 2) as usize & 3];
-            let base = self.state.dr[n] & !(bytes - 1);
-            for &(at, len, write) in &accesses {
-                let touches = at < base + bytes && base < at.wrapping_add(len);
-                if enabled && touches && (kind & 3 == 3 || kind & 3 == 1 && write) {
-                    hits |= 1 << n;
-                }
-            }
-        }
-        self.state.dr[6] |= hits;
-        hits != 0
-    }
-}
-
-/// Address, bytes and whether it is written, of an explicit memory operand.
-fn operand_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
-    use crate::op::{Arg, Kind};
-    let write = op.dst_arg == Arg::Mem;
-    if !write && op.src_arg != Arg::Mem || op.kind == Kind::Lea {
-        return None;
-    }
-    let offset = crate::cpu::cut(op.addr, cpu.offset(op));
-    let base = if op.has(crate::op::OpFlags::SEG_BASE) {
-        cpu.state.segment(op.seg).base
-    } else {
-        0
-    };
-    let reads_only = matches!(op.kind, Kind::Cmp | Kind::Test | Kind::Bt);
-    Some((
-        offset.wrapping_add(base),
-        op.width.bytes() as u64,
-        write && !reads_only,
-    ))
-}
-
-fn stack_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
-    use crate::op::{Kind, RSP};
-    let bytes = op.width.bytes() as u64;
-    let sp = cpu.state.gpr[RSP as usize] & op.stack_width().mask();
-    match op.kind {
-        Kind::Push | Kind::Call | Kind::CallInd => Some((sp.wrapping_sub(bytes), bytes, true)),
-        Kind::Pop | Kind::Ret => Some((sp, bytes, false)),
-        _ => None,
     }
 }
 
