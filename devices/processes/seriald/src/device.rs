@@ -95,10 +95,7 @@ impl Device for SerialDevice {
             port,
             unsettled: VecDeque::new(),
         };
-        let outcome = line.serve(served, control);
-        if outcome.is_err() {
-            return outcome;
-        }
+        line.serve(served, control)?;
         thread.join().unwrap_or(Ok(())).map_err(host)
     }
 }
