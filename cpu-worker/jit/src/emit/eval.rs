@@ -294,13 +294,22 @@ impl Eval for Emitter<'_, '_> {
     fn bswap(&mut self, _: Width, a: Value) -> Value {
         self.b.ins().bswap(a)
     }
-    fn zext(&mut self, _: Width, to: Width, a: Value) -> Value {
+    fn zext(&mut self, from: Width, to: Width, a: Value) -> Value {
+        if from == to {
+            return a;
+        }
         self.b.ins().uextend(ty(to), a)
     }
-    fn sext(&mut self, _: Width, to: Width, a: Value) -> Value {
+    fn sext(&mut self, from: Width, to: Width, a: Value) -> Value {
+        if from == to {
+            return a;
+        }
         self.b.ins().sextend(ty(to), a)
     }
-    fn trunc(&mut self, _: Width, to: Width, a: Value) -> Value {
+    fn trunc(&mut self, from: Width, to: Width, a: Value) -> Value {
+        if from == to {
+            return a;
+        }
         self.b.ins().ireduce(ty(to), a)
     }
 
