@@ -6,12 +6,6 @@
 use atoll_mmu::Stored;
 use atoll_x86::{Cpu, State};
 
-/// The state of lockstep runs.
-#[derive(Debug, Default)]
-pub(crate) struct Lockstep {
-    pub(crate) compared: u64,
-}
-
 /// What a stretch of guest code left behind.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
@@ -22,12 +16,23 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The outcome of what ran since the log was cleared.
     pub(crate) fn take(cpu: &mut Cpu) -> Outcome {
+        Outcome::of(cpu, false)
+    }
+
+    /// The same; what was stored and filled is taken back.
+    pub(crate) fn take_back(cpu: &mut Cpu) -> Outcome {
+        Outcome::of(cpu, true)
+    }
+
+    fn of(cpu: &mut Cpu, back: bool) -> Outcome {
         let log = cpu.mmu.take_undo();
         let outcome = Outcome {
             state: cpu.state.clone(),
             stored: cpu.mmu.stored(&log),
         };
-        cpu.mmu.roll_back(&log);
+        if back {
+            cpu.mmu.roll_back(&log);
+        }
         cpu.mmu.recycle_undo(log);
         outcome
     }

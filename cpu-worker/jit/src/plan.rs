@@ -215,17 +215,22 @@ impl Discovery<'_> {
             }
             Kind::JmpInd | Kind::Ret => None,
             _ if class(op, self.mode) == Class::Call => {
-                self.start(after, false);
+                // The interpreter's block goes on here, so that the place itself is no start that it knows.
+                self.begin(after, false);
                 None
             }
             _ => Some(after),
         }
     }
 
+    /// Notes a place that control may come to, unless it never did.
     fn start(&mut self, at: i64, entry: bool) {
-        if !Discovery::near(at) || !self.source.warm(at) {
-            return;
+        if Discovery::near(at) && self.source.warm(at) {
+            self.begin(at, entry);
         }
+    }
+
+    fn begin(&mut self, at: i64, entry: bool) {
         if let Some(e) = self.starts.get_mut(&at) {
             *e |= entry;
             return;

@@ -7,6 +7,7 @@
 use std::arch::naked_asm;
 
 use atoll_mmu::Intent;
+use atoll_x86::bus::attention;
 use atoll_x86::state::mode;
 use atoll_x86::{Cpu, Op, Stop};
 
@@ -184,7 +185,13 @@ extern "sysv64" fn memory(cpu: *mut Cpu, va: u64, what: u64) -> u64 {
     } else {
         Intent::Write
     };
-    cpu.mmu.host_for(va, (what & 0xff) as u32, intent) as u64
+    let host = cpu.mmu.host_for(va, (what & 0xff) as u32, intent) as u64;
+    if cpu.mmu.ram().code_written() {
+        // An accessed bit changed code: the interpreter does the instruction, and what was dropped is seen to after it.
+        cpu.state.clock.attention |= attention::CODE;
+        return 0;
+    }
+    host
 }
 
 extern "sysv64" fn flag_bits(cpu: *mut Cpu, _: u64, _: u64) -> u64 {

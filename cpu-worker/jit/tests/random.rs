@@ -27,7 +27,14 @@ impl Rng {
 const FREE: [u8; 13] = [0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// An instruction with a ModRM operand: prefixes, REX, opcode, ModRM (a register or memory near RBX).
-fn modrm(rng: &mut Rng, prefix: &[u8], opcode: &[u8], reg: u8, rm_reg: Option<u8>, wide: bool) -> Vec<u8> {
+fn modrm(
+    rng: &mut Rng,
+    prefix: &[u8],
+    opcode: &[u8],
+    reg: u8,
+    rm_reg: Option<u8>,
+    wide: bool,
+) -> Vec<u8> {
     let mut code = prefix.to_vec();
     let rex_r = (reg >> 3) << 2;
     match rm_reg {
@@ -45,7 +52,11 @@ fn modrm(rng: &mut Rng, prefix: &[u8], opcode: &[u8], reg: u8, rm_reg: Option<u8
                 _ => {
                     code.push(0x83 | (reg & 7) << 3);
                     // Sometimes across a page.
-                    let d = if rng.below(20) == 0 { 0xffd } else { rng.below(0x1f00) as u32 };
+                    let d = if rng.below(20) == 0 {
+                        0xffd
+                    } else {
+                        rng.below(0x1f00) as u32
+                    };
                     code.extend(d.to_le_bytes());
                 }
             }
@@ -61,7 +72,11 @@ fn operand(rng: &mut Rng) -> Option<u8> {
 fn integer(rng: &mut Rng) -> Vec<u8> {
     let reg = rng.pick(&FREE);
     let wide = rng.below(2) == 0;
-    let prefix: &[u8] = if !wide && rng.below(4) == 0 { &[0x66] } else { &[] };
+    let prefix: &[u8] = if !wide && rng.below(4) == 0 {
+        &[0x66]
+    } else {
+        &[]
+    };
     let rm = operand(rng);
     match rng.below(20) {
         0..=5 => {
@@ -203,8 +218,16 @@ fn vector(rng: &mut Rng) -> Vec<u8> {
             }
             1 => {
                 let (op, n) = rng.pick(&[
-                    (0x71u8, 2u8), (0x71, 4), (0x71, 6), (0x72, 2), (0x72, 4), (0x72, 6), (0x73, 2),
-                    (0x73, 3), (0x73, 6), (0x73, 7),
+                    (0x71u8, 2u8),
+                    (0x71, 4),
+                    (0x71, 6),
+                    (0x72, 2),
+                    (0x72, 4),
+                    (0x72, 6),
+                    (0x73, 2),
+                    (0x73, 3),
+                    (0x73, 6),
+                    (0x73, 7),
                 ]);
                 let r = rng.below(16) as u8;
                 let mut c = modrm(rng, &[0x66], &[0x0f, op], n, Some(r), false);
@@ -212,7 +235,10 @@ fn vector(rng: &mut Rng) -> Vec<u8> {
                 c
             }
             _ => {
-                let op = rng.pick(&[0x00u8, 0x01, 0x04, 0x08, 0x0b, 0x1c, 0x1d, 0x1e, 0x38, 0x3c, 0x40, 0x20, 0x31, 0x17]);
+                let op = rng.pick(&[
+                    0x00u8, 0x01, 0x04, 0x08, 0x0b, 0x1c, 0x1d, 0x1e, 0x38, 0x3c, 0x40, 0x20, 0x31,
+                    0x17,
+                ]);
                 let r = rng.below(16) as u8;
                 modrm(rng, &[0x66], &[0x0f, 0x38, op], reg, Some(r), false)
             }
@@ -306,21 +332,37 @@ fn check(seed: u64, kind: u64, cases: u64) {
                 c.state.gpr[i as usize] = r.next() >> (r.below(8) * 8);
             }
             for x in c.state.xmm.iter_mut() {
-                *x = [r.next() & 0xbfff_ffff_bfff_ffff, (r.below(1000) as f64).to_bits()];
+                *x = [
+                    r.next() & 0xbfff_ffff_bfff_ffff,
+                    (r.below(1000) as f64).to_bits(),
+                ];
             }
             let data: Vec<u8> = (0..0x4000).map(|_| r.next() as u8).collect();
             assert!(c.mmu.ram().write(DATA, &data));
             let text = || format!("seed {seed} case {case}: {code:02x?}");
-            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut c, mode, 1_000_000).0));
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                run(&mut c, mode, 1_000_000).0
+            }));
             let Ok(exit) = caught else {
                 panic!("{} in {mode:?}", text());
             };
             // A fault (division) shuts down, in every mode at the same place.
-            assert!(matches!(exit, Exit::Halt | Exit::Shutdown), "{exit:?} {}", text());
+            assert!(
+                matches!(exit, Exit::Halt | Exit::Shutdown),
+                "{exit:?} {}",
+                text()
+            );
             let o = (exit, outcome(&c), c.state.rip());
             let f = seen.get_or_insert(o.clone());
             if o.1.0 != f.1.0 || o.0 != f.0 {
-                panic!("{mode:?} {:?} {:?} at {:#x} and {:#x} {}", o.0, f.0, o.2 - CODE, f.2 - CODE, text());
+                panic!(
+                    "{mode:?} {:?} {:?} at {:#x} and {:#x} {}",
+                    o.0,
+                    f.0,
+                    o.2 - CODE,
+                    f.2 - CODE,
+                    text()
+                );
             }
             assert!(o.1.1 == f.1.1, "memory {mode:?} {}", text());
         }
@@ -328,7 +370,10 @@ fn check(seed: u64, kind: u64, cases: u64) {
 }
 
 fn cases() -> u64 {
-    std::env::var("ATOLL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+    std::env::var("ATOLL_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(60)
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Lockstep: runs a region and the interpreter over the same instructions, and finds the instruction where they differ.
 
+use atoll_x86::interp::Exit as Stretch;
 use atoll_x86::{Cpu, State};
 
-use super::{Engine, Entry, Next, interpret_ops};
+use super::{Engine, Entry, Next};
 use crate::abi::Leave;
 use crate::lockstep::Outcome;
 
@@ -18,20 +19,18 @@ impl Engine {
         self.stats.compiled_instructions += steps as u64;
         if steps == 0 {
             return match why {
-                Leave::Budget => self.interpret_to_deadline(cpu),
-                _ => self.interpret_here(cpu),
+                Leave::Budget => Next::ToDeadline,
+                _ => Next::Here,
             };
         }
         let interp = self.interpreter_outcome(cpu, region.state.clock.budget);
-        self.lockstep.compared += 1;
         if let Some(difference) = region.compare(&interp) {
             let text = self.name_difference(cpu, &before, &difference);
             panic!("lockstep: the engines differ\n{text}");
         }
-        cpu.state = interp.state;
         match why {
-            Leave::Interpret => self.interpret_here(cpu),
-            _ => Next::On,
+            Leave::Interpret => Next::Here,
+            _ => Next::Anywhere,
         }
     }
 
@@ -39,7 +38,7 @@ impl Engine {
         let log = cpu.mmu.take_undo();
         cpu.mmu.recycle_undo(log);
         let why = self.enter(cpu, entry);
-        let outcome = Outcome::take(cpu);
+        let outcome = Outcome::take_back(cpu);
         cpu.state = before.clone();
         (outcome, why)
     }
@@ -48,49 +47,24 @@ impl Engine {
     fn interpreter_outcome(&mut self, cpu: &mut Cpu, until: i64) -> Outcome {
         let log = cpu.mmu.take_undo();
         cpu.mmu.recycle_undo(log);
-        let mut stopped = false;
-        while cpu.state.clock.budget > until && !stopped {
-            let Ok(slot) = self.find(cpu) else {
-                break;
-            };
-            let ops: Vec<_> = self.blocks.get(slot).ops.to_vec();
-            for op in &ops {
-                if cpu.state.clock.budget <= until {
-                    break;
-                }
-                let rip = cpu.state.rip();
-                if interpret_ops(cpu, std::slice::from_ref(op)).is_err() {
-                    stopped = true;
-                    break;
-                }
-                let straight = rip.wrapping_add(u64::from(op.len));
-                if cpu.state.rip() != straight || cpu.state.clock.attention != 0 {
-                    break;
-                }
-            }
-            if cpu.state.clock.attention != 0 {
-                break;
-            }
-        }
-        let log = cpu.mmu.take_undo();
-        let stored = cpu.mmu.stored(&log);
-        cpu.mmu.recycle_undo(log);
-        Outcome {
-            state: cpu.state.clone(),
-            stored,
-        }
+        // The deadline comes nearer, and time stays what it is.
+        let ahead = (until << cpu.state.clock.shift) as u64;
+        cpu.state.clock.budget -= until;
+        cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_sub(ahead);
+        while let Stretch::Tagged(_) | Stretch::Hot = self.blocks.run(cpu, u32::MAX, true) {}
+        cpu.state.clock.budget += until;
+        cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_add(ahead);
+        Outcome::take(cpu)
     }
 
-    /// Makes the region shorter and shorter: the smallest number of instructions with which it still differs names the instruction.
-    fn name_difference(&mut self, cpu: &mut Cpu, before: &State, difference: &str) -> String {
-        let text = format!(
+    /// The text of a difference.
+    fn name_difference(&mut self, _: &mut Cpu, before: &State, difference: &str) -> String {
+        format!(
             "at {:#x}, mode {:#x}\n{difference}\nstate before:\n{:x?}\nflags {:#x}",
             before.rip(),
             before.mode,
             before.gpr,
             before.eflags()
-        );
-        let _ = cpu;
-        text
+        )
     }
 }

@@ -1,30 +1,29 @@
 //! [`Engine`]: the loop that runs a vCPU, and the choice of the tier.
 //!
-//! At each boundary where control may have gone elsewhere the loop consults the code TLB (which the guest can see), finds the
-//! decoded block at the physical place, and enters the region there if one is installed; else the interpreter runs the block.
-//! Emitted code goes from region to region by itself and comes back only for what it cannot do.
+//! The interpreter (`atoll-x86`) runs decoded blocks and stops where a block has become hot or carries a tag; then the region there
+//! is made, or entered. Emitted code goes from region to region by itself and comes back only for what it cannot do.
 
-mod blocks;
 mod compare;
 mod regions;
 mod translate;
 mod warmth;
 
-use atoll_mmu::MemStop;
+use atoll_x86::Cpu;
 use atoll_x86::bus::attention;
-use atoll_x86::state::mode;
-use atoll_x86::{Cpu, Fault, Op, Stop};
+use atoll_x86::interp::{BlockCache, Exit as Stretch};
 
 use crate::abi::Leave;
 use crate::compiler::Compiler;
-use crate::lockstep::Lockstep;
 use crate::thunks;
 
-use blocks::{Blocks, PAGE};
 use regions::Regions;
 use warmth::Warmth;
 
-pub(crate) use blocks::Entry;
+pub(crate) use regions::Entry;
+
+pub(crate) const PAGE: u64 = 4096;
+/// The tag of blocks at which a region is entered.
+const REGION: u32 = 1;
 
 /// How guest code is executed. The run is the same in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -74,21 +73,24 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Engine {
     mode: Mode,
-    blocks: Blocks,
+    blocks: BlockCache,
     regions: Option<Regions>,
     warmth: Warmth,
     compiler: Compiler,
-    lockstep: Lockstep,
     stats: Stats,
-    /// Helpers were installed in this vCPU.
+    /// Budget when the interpreter was last entered, for the figures.
     ready: bool,
 }
 
-/// What one stretch of the interpreter or of a region ended with.
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Look around and go on.
-    On,
-    Exit(Exit),
+    /// Interpret, entering regions where there are some.
+    Anywhere,
+    /// Interpret the block at RIP whatever there is, then as [`Next::Anywhere`].
+    Here,
+    /// Interpret to the end of the budget.
+    ToDeadline,
 }
 
 impl Engine {
@@ -100,11 +102,10 @@ impl Engine {
         };
         Engine {
             mode,
-            blocks: Blocks::new(),
+            blocks: BlockCache::new(),
+            warmth: Warmth::new(mode, regions.is_some()),
             regions,
-            warmth: Warmth::new(mode),
             compiler: Compiler::new(),
-            lockstep: Lockstep::default(),
             stats: Stats::default(),
             ready: false,
         }
@@ -131,26 +132,39 @@ impl Engine {
             ram.unmark_code(base, len);
         }
         ram.take_code_writes();
+        cpu.state.clock.attention &= !attention::CODE;
     }
 
     /// Runs until the budget is used up or something needs the machine. A pending interrupt is taken first, if the state allows it.
     pub fn run(&mut self, cpu: &mut Cpu) -> Exit {
         self.prepare(cpu);
-        cpu.state.clock.attention |= attention::INTERRUPT;
+        if cpu.mmu.ram().code_written() {
+            self.drop_written(cpu);
+        }
+        if cpu.try_interrupt().is_err() {
+            return Exit::Shutdown;
+        }
+        if cpu.state.halted != 0 {
+            return Exit::Halt;
+        }
+        let mut next = Next::Anywhere;
         loop {
-            if let Some(exit) = self.attend(cpu) {
-                return exit;
-            }
-            if cpu.state.clock.budget <= 0 {
-                return Exit::Deadline;
-            }
-            let next = if cpu.state.shadow != 0 || cpu.state.mode & mode::DEBUG != 0 {
-                self.single_step(cpu)
-            } else {
-                self.stretch(cpu)
-            };
-            if let Next::Exit(exit) = next {
-                return exit;
+            match self.interpret(cpu, next) {
+                Stretch::Budget => return Exit::Deadline,
+                Stretch::Halt => return Exit::Halt,
+                Stretch::Shutdown => return Exit::Shutdown,
+                Stretch::Attention => {
+                    if cpu.mmu.ram().code_written() {
+                        self.drop_written(cpu);
+                    }
+                    cpu.state.clock.attention &= !attention::CODE;
+                    if cpu.state.clock.attention & attention::MACHINE != 0 {
+                        return Exit::Machine;
+                    }
+                    next = Next::Anywhere;
+                }
+                Stretch::Hot => next = self.hot(cpu),
+                Stretch::Tagged(_) => next = self.tagged(cpu),
             }
         }
     }
@@ -168,159 +182,110 @@ impl Engine {
         }
     }
 
-    /// Deals with whatever asked for attention.
-    fn attend(&mut self, cpu: &mut Cpu) -> Option<Exit> {
-        if cpu.mmu.ram().code_written() {
-            self.drop_written(cpu);
+    fn interpret(&mut self, cpu: &mut Cpu, next: Next) -> Stretch {
+        let before = cpu.state.clock.budget;
+        let charged = cpu.state.clock.charged;
+        let deadline = cpu.state.clock.deadline_ns;
+        let mut here = next != Next::Anywhere;
+        let stretch = loop {
+            let stretch = self.blocks.run(cpu, self.warmth.threshold(), here);
+            // A deadline may have come nearer or gone, but there is no region short enough before the one that was.
+            let on = next == Next::ToDeadline && cpu.state.clock.deadline_ns == deadline;
+            if !(on && matches!(stretch, Stretch::Tagged(_) | Stretch::Hot)) {
+                break stretch;
+            }
+            here = true;
+        };
+        let now = &cpu.state.clock;
+        if now.deadline_ns == deadline {
+            let spent = (before - now.budget) as u64;
+            self.stats.interpreted_instructions +=
+                spent.saturating_sub(now.charged.wrapping_sub(charged));
         }
-        if cpu.state.clock.attention == 0 {
-            return None;
+        if self.mode == Mode::Lockstep {
+            let log = cpu.mmu.take_undo();
+            cpu.mmu.recycle_undo(log);
         }
-        if cpu.state.clock.attention & attention::MACHINE != 0 {
-            return Some(Exit::Machine);
-        }
-        cpu.state.clock.attention &= attention::INTERRUPT;
-        if cpu.state.clock.attention & attention::INTERRUPT != 0 && cpu.try_interrupt().is_err() {
-            return Some(Exit::Shutdown);
-        }
-        if cpu.state.halted != 0 {
-            return Some(Exit::Halt);
-        }
-        None
+        stretch
     }
 
     /// Drops code that was written to.
     fn drop_written(&mut self, cpu: &mut Cpu) {
         let ram = cpu.mmu.ram().clone();
         for w in ram.take_code_writes() {
+            self.blocks.drop_code(w);
             let (mut at, end) = (w.address, w.address + w.len);
             while at < end {
                 let n = (PAGE - at % PAGE).min(end - at);
-                self.blocks.invalidate(at, n);
                 if let Some(r) = &mut self.regions {
-                    let dropped = r.invalidate(at, n);
+                    let dropped = r.invalidate(at, n, &mut self.blocks);
                     self.stats.dropped_regions += dropped as u64;
                     if dropped != 0 {
                         self.warmth.rewritten(at / PAGE);
                     }
                 }
-                ram.unmark_code(at, n);
                 at += n;
             }
+            ram.unmark_code(w.address, w.len);
         }
     }
 
-    /// One block or region from where RIP is.
-    fn stretch(&mut self, cpu: &mut Cpu) -> Next {
-        let slot = match self.find(cpu) {
-            Ok(slot) => slot,
-            Err(stop) => return self.fetch_fault(cpu, stop),
+    /// Where RIP is in physical memory. The interpreter has just fetched from there, so that the code TLB knows.
+    fn place(&self, cpu: &mut Cpu) -> Option<u64> {
+        let va = cpu.linear_rip();
+        cpu.mmu.peek_fetch(va)
+    }
+
+    /// The block at RIP has become hot.
+    fn hot(&mut self, cpu: &mut Cpu) -> Next {
+        let mode = cpu.state.mode;
+        let Some(physical) = self.place(cpu) else {
+            return Next::Here;
         };
-        if self.regions.is_some() {
-            if let Some(entry) = self.entry(cpu, slot) {
-                return self.run_region(cpu, entry);
+        if let Some(more) = self.warmth.patience(physical / PAGE) {
+            self.blocks.set_heat(physical, mode, more);
+            return Next::Here;
+        }
+        if self.translate(cpu, physical, usize::MAX).is_none() {
+            return Next::Here;
+        }
+        self.tagged(cpu)
+    }
+
+    /// A region starts at RIP.
+    fn tagged(&mut self, cpu: &mut Cpu) -> Next {
+        let mode = cpu.state.mode;
+        let place = self.place(cpu);
+        let entry = place.and_then(|p| self.regions.as_ref()?.entry(p, mode));
+        match (entry, place) {
+            (Some(entry), _) if self.mode == Mode::Lockstep => self.run_lockstep(cpu, entry),
+            (Some(entry), _) => self.run_regions(cpu, entry),
+            (None, Some(p)) => {
+                // The region is gone, and only its tag is left.
+                self.blocks.set_tag(p, mode, 0);
+                Next::Here
             }
-        }
-        self.interpret(cpu, slot)
-    }
-
-    /// The decoded block where RIP is. Consults the code TLB.
-    fn find(&mut self, cpu: &mut Cpu) -> Result<u32, MemStop> {
-        let rip = cpu.state.rip().wrapping_add(self.code_base(cpu));
-        let physical = cpu.mmu.fetch(rip)?;
-        if let Some(slot) = self.blocks.find(physical, cpu.state.mode) {
-            match self.blocks.get(slot).second {
-                None => return Ok(slot),
-                Some(second) => {
-                    let behind = cpu.mmu.fetch((rip | (PAGE - 1)).wrapping_add(1))?;
-                    if behind == second {
-                        return Ok(slot);
-                    }
-                    self.blocks.invalidate(physical, 1);
-                }
-            }
-        }
-        let slot = self.blocks.decode(cpu, rip, physical)?;
-        if let Some(r) = &self.regions {
-            self.blocks.get_mut(slot).entry = r.entry(physical, cpu.state.mode);
-        }
-        Ok(slot)
-    }
-
-    /// What is added to RIP to give a linear address: the base of CS outside of 64-bit mode.
-    fn code_base(&self, cpu: &Cpu) -> u64 {
-        if cpu.state.mode & mode::LONG != 0 {
-            0
-        } else {
-            cpu.state.segment(atoll_x86::op::Seg::Cs).base
+            (None, None) => Next::Here,
         }
     }
 
-    /// A fetch that did not reach RAM.
-    fn fetch_fault(&mut self, cpu: &mut Cpu, stop: MemStop) -> Next {
-        cpu.state.clock.budget -= 1;
-        let why = match stop {
-            MemStop::Device { .. } | MemStop::Split { .. } => cpu.raise(Fault::GP0),
-            other => cpu.memory_fault(other),
-        };
-        self.stopped(cpu, why)
-    }
-
-    /// Delivers a fault, or passes on what else an instruction ended with.
-    fn stopped(&mut self, cpu: &mut Cpu, stop: Stop) -> Next {
-        match stop {
-            Stop::Fault => match cpu.deliver_fault() {
-                Ok(()) => Next::On,
-                Err(_) => Next::Exit(Exit::Shutdown),
-            },
-            Stop::Halt => Next::Exit(Exit::Halt),
-            Stop::Shutdown => Next::Exit(Exit::Shutdown),
-            Stop::Again => Next::On,
-        }
-    }
-
-    /// The region to enter at a block, made now if the block has become hot.
-    fn entry(&mut self, cpu: &mut Cpu, slot: u32) -> Option<Entry> {
-        let block = self.blocks.get_mut(slot);
-        if let Some(entry) = block.entry {
-            if self.regions.as_ref()?.address(entry).is_some()
-                && self
-                    .regions
-                    .as_ref()?
-                    .entry(block.physical, block.mode)
-                    .is_some()
-            {
-                return self.regions.as_ref()?.entry(block.physical, block.mode);
-            }
-            block.entry = None;
-        }
-        if block.heat == u32::MAX {
-            return None;
-        }
-        block.heat += 1;
-        if !self.warmth.is_hot(block.heat, block.physical / PAGE) {
-            return None;
-        }
-        self.translate(cpu, slot, usize::MAX)
-    }
-
-    /// Runs a region and what it leads to; then goes on as the way it left asks for.
-    fn run_region(&mut self, cpu: &mut Cpu, entry: Entry) -> Next {
-        if self.mode == Mode::Lockstep {
-            return self.run_lockstep(cpu, entry);
-        }
+    /// Runs a region and what it leads to.
+    fn run_regions(&mut self, cpu: &mut Cpu, entry: Entry) -> Next {
         let mut entry = entry;
         loop {
             let before = cpu.state.clock.budget;
             let why = self.enter(cpu, entry);
-            self.stats.compiled_instructions += (before - cpu.state.clock.budget) as u64;
+            let done = before - cpu.state.clock.budget;
+            self.stats.compiled_instructions += done as u64;
             match why {
-                Leave::Interpret => return self.interpret_here(cpu),
-                Leave::Budget => return self.interpret_to_deadline(cpu),
-                Leave::Stale | Leave::Attention => return Next::On,
+                Leave::Interpret => return Next::Here,
+                Leave::Budget => return Next::ToDeadline,
+                // Nothing is gained by coming back here before the fetch that the interpreter makes.
+                Leave::Stale if done == 0 => return Next::Here,
+                Leave::Stale | Leave::Attention => return Next::Anywhere,
                 Leave::Link => match self.follow(cpu) {
                     Some(next) => entry = next,
-                    None => return Next::On,
+                    None => return Next::Anywhere,
                 },
             }
         }
@@ -330,8 +295,8 @@ impl Engine {
     pub(crate) fn enter(&self, cpu: &mut Cpu, entry: Entry) -> Leave {
         let regions = self.regions.as_ref().expect("entries come from regions");
         let code = regions.address(entry).expect("a live entry");
-        // SAFETY: the code was installed for this entry number and outlives the call: nothing is dropped while it runs; `cpu` is ours for the
-        // duration.
+        // SAFETY: the code was installed with this entry number and outlives the call: nothing is dropped while it runs; `cpu` is ours for
+        // the duration.
         let raw = unsafe { thunks::enter(cpu, code, u64::from(entry.number)) };
         Leave::from_raw(raw)
     }
@@ -342,10 +307,11 @@ impl Engine {
             return None;
         }
         let link = cpu.mmu.answer as usize;
-        let slot = self.find(cpu).ok()?;
-        let entry = self.entry(cpu, slot)?;
+        let va = cpu.linear_rip();
+        let physical = cpu.mmu.fetch(va).ok()?;
         let (rip, mode) = (cpu.state.rip(), cpu.state.mode);
         let regions = self.regions.as_mut()?;
+        let entry = regions.entry(physical, mode)?;
         if link != 0 {
             regions.link(link, entry);
         } else {
@@ -353,91 +319,4 @@ impl Engine {
         }
         Some(entry)
     }
-
-    /// Interprets from RIP although a region may start there: at least one instruction.
-    fn interpret_here(&mut self, cpu: &mut Cpu) -> Next {
-        if cpu.state.clock.budget <= 0 {
-            return Next::On;
-        }
-        match self.find(cpu) {
-            Ok(slot) => self.interpret(cpu, slot),
-            Err(stop) => self.fetch_fault(cpu, stop),
-        }
-    }
-
-    /// The few instructions that are left before the deadline.
-    fn interpret_to_deadline(&mut self, cpu: &mut Cpu) -> Next {
-        while cpu.state.clock.budget > 0 {
-            let next = self.interpret_here(cpu);
-            if cpu.state.clock.attention != 0 || matches!(next, Next::Exit(_)) {
-                return next;
-            }
-            if cpu.mmu.ram().code_written() || cpu.state.shadow != 0 {
-                return next;
-            }
-        }
-        Next::On
-    }
-
-    /// Runs a decoded block, as far as budget and events allow.
-    fn interpret(&mut self, cpu: &mut Cpu, slot: u32) -> Next {
-        let block = self.blocks.get(slot);
-        let ops: *const [Op] = &raw const *block.ops;
-        let before = cpu.state.clock.budget;
-        // SAFETY: blocks are dropped only by `drop_written` and `clear`, which nothing below calls.
-        let next = match interpret_ops(cpu, unsafe { &*ops }) {
-            Ok(()) => Next::On,
-            Err(stop) => self.stopped(cpu, stop),
-        };
-        self.stats.interpreted_instructions += (before - cpu.state.clock.budget).max(0) as u64;
-        next
-    }
-
-    /// One instruction, where each is followed by a look at interrupts and traps.
-    fn single_step(&mut self, cpu: &mut Cpu) -> Next {
-        let slot = match self.find(cpu) {
-            Ok(slot) => slot,
-            Err(stop) => return self.fetch_fault(cpu, stop),
-        };
-        let op = self.blocks.get(slot).ops[0];
-        self.stats.interpreted_instructions += 1;
-        let shadow = cpu.state.shadow;
-        cpu.state.shadow = 0;
-        let done = interpret_ops(cpu, &[op]);
-        let _ = shadow;
-        cpu.state.clock.attention |= attention::INTERRUPT;
-        match done {
-            Ok(()) => Next::On,
-            Err(stop) => self.stopped(cpu, stop),
-        }
-    }
-}
-
-/// Runs instructions in a row until one of them asks for something.
-#[inline]
-pub(crate) fn interpret_ops(cpu: &mut Cpu, ops: &[Op]) -> Result<(), Stop> {
-    let mask = if cpu.state.mode & mode::LONG != 0 {
-        u64::MAX
-    } else {
-        0xffff_ffff
-    };
-    for op in ops {
-        if cpu.state.clock.budget <= 0 {
-            return Ok(());
-        }
-        cpu.state.clock.budget -= 1;
-        let rip = cpu.state.rip();
-        cpu.state
-            .set_rip(rip.wrapping_add(u64::from(op.len)) & mask);
-        if let Err(stop) = (op.run)(cpu, op) {
-            if matches!(stop, Stop::Fault | Stop::Again) {
-                cpu.state.set_rip(rip);
-            }
-            return Err(stop);
-        }
-        if cpu.state.clock.attention != 0 || cpu.mmu.ram().code_written() {
-            return Ok(());
-        }
-    }
-    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Installed regions: their code, their links, the table of indirect targets, and what drops them.
 
+use atoll_x86::interp::BlockCache;
 use rustc_hash::FxHashMap;
 
-use super::blocks::{Entry, PAGE, lines_meet};
+use super::PAGE;
 use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
 use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
@@ -11,6 +12,13 @@ use crate::thunks;
 
 /// Address space for code. Touched only where used.
 const ARENA: usize = 256 << 20;
+
+/// A way into a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    region: u32,
+    pub(crate) number: u32,
+}
 
 /// A region that can be entered.
 #[derive(Debug)]
@@ -95,8 +103,8 @@ impl Regions {
         self.region(entry.region).map(|r| r.address)
     }
 
-    /// Installs a region; gives its entries as (physical address, entry). None if the arena is full.
-    pub(crate) fn install(&mut self, c: Compiled) -> Option<Vec<(u64, Entry)>> {
+    /// Installs a region; gives the physical addresses at which it is entered now. None if the arena is full.
+    pub(crate) fn install(&mut self, c: Compiled) -> Option<Vec<u64>> {
         let piece = self.arena.install(&c.code)?;
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -134,7 +142,7 @@ impl Regions {
             let place = (at, region.mode);
             if number == 0 || !self.entries.contains_key(&place) {
                 self.entries.insert(place, entry);
-                given.push((at, entry));
+                given.push(at);
             }
         }
         self.slots[id as usize] = Some(region);
@@ -182,7 +190,7 @@ impl Regions {
     }
 
     /// Drops the regions that touch lines of the `len` bytes at `address`, which lie in one page; how many.
-    pub(crate) fn invalidate(&mut self, address: u64, len: u64) -> usize {
+    pub(crate) fn invalidate(&mut self, address: u64, len: u64, blocks: &mut BlockCache) -> usize {
         let Some(list) = self.by_page.get(&(address / PAGE)) else {
             return 0;
         };
@@ -197,15 +205,19 @@ impl Regions {
             .filter(|&id| self.region(id).is_some_and(touched))
             .collect();
         for &id in &hit {
-            self.remove(id);
+            for (at, mode) in self.remove(id) {
+                blocks.set_tag(at, mode, 0);
+            }
         }
         hit.len()
     }
 
-    fn remove(&mut self, id: u32) {
+    /// Drops a region; gives the places that are no entries any more.
+    fn remove(&mut self, id: u32) -> Vec<(u64, u32)> {
         let Some(region) = self.slots[id as usize].take() else {
-            return;
+            return Vec::new();
         };
+        let mut gone = Vec::new();
         for link in &region.links {
             self.owners.remove(&(&raw const **link as usize));
         }
@@ -219,6 +231,7 @@ impl Regions {
             let place = (at, region.mode);
             if self.entries.get(&place).is_some_and(|e| e.region == id) {
                 self.entries.remove(&place);
+                gone.push(place);
             }
         }
         for &(at, _) in &region.code {
@@ -228,6 +241,7 @@ impl Regions {
         }
         self.arena.free(region.piece);
         self.free.push(id);
+        gone
     }
 
     /// Leads links to nowhere again.
@@ -251,4 +265,11 @@ impl Regions {
             self.remove(id);
         }
     }
+}
+
+/// Whether two ranges touch a common 64-byte line.
+fn lines_meet(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
+    let (a0, a1) = (a >> 6, (a + a_len.max(1) - 1) >> 6);
+    let (b0, b1) = (b >> 6, (b + b_len.max(1) - 1) >> 6);
+    a0 <= b1 && b0 <= a1
 }

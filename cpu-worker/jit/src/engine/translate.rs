@@ -2,20 +2,19 @@
 
 use atoll_x86::decode::decode;
 use atoll_x86::features::Features;
+use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
-use super::blocks::{Blocks, PAGE};
-use super::{Engine, Entry};
+use super::{Engine, Entry, PAGE, REGION};
 use crate::plan::{Plan, Source};
 
 /// What discovery may look at: the pages that the code TLB holds, and which places were executed.
 struct View<'a> {
     cpu: &'a Cpu,
-    blocks: &'a Blocks,
+    blocks: &'a BlockCache,
     base: u64,
     mode: u32,
     features: Features,
-    everything: bool,
 }
 
 impl View<'_> {
@@ -46,35 +45,28 @@ impl Source for View<'_> {
     fn warm(&mut self, at: i64) -> bool {
         let mode = self.mode;
         self.physical(at)
-            .is_some_and(|p| self.everything || self.blocks.known(p, mode))
+            .is_some_and(|p| self.blocks.knows(p, mode))
     }
 }
 
 impl Engine {
-    /// Makes the region whose head is this block, of at most `cap` instructions, and gives its entry.
-    pub(crate) fn translate(&mut self, cpu: &mut Cpu, slot: u32, cap: usize) -> Option<Entry> {
-        let block = self.blocks.get(slot);
-        let (physical, mode) = (block.physical, block.mode);
+    /// Makes the region whose head is at RIP, which is at `physical`, of at most `cap` instructions, and gives its entry.
+    pub(crate) fn translate(&mut self, cpu: &mut Cpu, physical: u64, cap: usize) -> Option<Entry> {
+        let mode = cpu.state.mode;
+        if !supported(mode) {
+            return None;
+        }
         let rip = cpu.state.rip();
         let mut view = View {
-            cpu,
             blocks: &self.blocks,
             base: rip & !(PAGE - 1),
             mode,
             features: cpu.features(),
-            everything: false,
+            cpu,
         };
         let head = (rip & (PAGE - 1)) as i64;
-        let plan = if supported(mode) {
-            Plan::discover(&mut view, head, mode, cap)
-        } else {
-            None
-        };
-        let compiled = plan.and_then(|plan| self.compiler.compile(plan));
-        let Some(compiled) = compiled else {
-            self.blocks.get_mut(slot).heat = u32::MAX;
-            return None;
-        };
+        let plan = Plan::discover(&mut view, head, mode, cap)?;
+        let compiled = self.compiler.compile(plan)?;
         self.stats.compile_ns += compiled.ns;
         self.stats.translated_instructions += compiled.plan.len() as u64;
         for (at, n) in compiled.plan.code() {
@@ -83,15 +75,12 @@ impl Engine {
         let regions = self.regions.as_mut()?;
         let Some(given) = regions.install(compiled) else {
             regions.clear();
-            self.blocks.get_mut(slot).heat = 0;
             return None;
         };
-        for (at, entry) in given {
-            if let Some(slot) = self.blocks.find(at, mode) {
-                self.blocks.get_mut(slot).entry = Some(entry);
-            }
+        for at in given {
+            self.blocks.set_tag(at, mode, REGION);
         }
-        self.regions.as_ref()?.entry(physical, mode)
+        regions.entry(physical, mode)
     }
 }
 

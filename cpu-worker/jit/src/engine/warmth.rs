@@ -13,13 +13,15 @@ const PATIENCE: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Warmth {
     threshold: u32,
-    rewrites: FxHashMap<u64, u32>,
+    /// Per page: how often regions of it were dropped, and how often hot code was put off since.
+    rewrites: FxHashMap<u64, (u32, u32)>,
 }
 
 impl Warmth {
-    pub(crate) fn new(mode: Mode) -> Warmth {
+    pub(crate) fn new(mode: Mode, compiles: bool) -> Warmth {
         Warmth {
             threshold: match mode {
+                _ if !compiles => u32::MAX,
                 Mode::Lockstep => 1,
                 _ => THRESHOLD,
             },
@@ -27,16 +29,26 @@ impl Warmth {
         }
     }
 
-    /// Regions of this page were dropped because somebody wrote to it.
-    pub(crate) fn rewritten(&mut self, page: u64) {
-        let n = self.rewrites.entry(page).or_default();
-        *n = n.saturating_add(1);
+    /// Entries after which a block is reported as hot.
+    pub(crate) fn threshold(&self) -> u32 {
+        self.threshold
     }
 
-    /// Whether a block started `heat` times has become hot just now.
-    pub(crate) fn is_hot(&self, heat: u32, page: u64) -> bool {
-        let rewrites = self.rewrites.get(&page).copied().unwrap_or(0);
-        let doublings = rewrites.saturating_sub(PATIENCE).min(20);
-        heat >= self.threshold << doublings
+    /// Regions of this page were dropped because somebody wrote to it.
+    pub(crate) fn rewritten(&mut self, page: u64) {
+        let (n, put_off) = self.rewrites.entry(page).or_default();
+        *n = n.saturating_add(1);
+        *put_off = 0;
+    }
+
+    /// Whether a hot block of this page should prove itself once more: the heat to set it back to.
+    pub(crate) fn patience(&mut self, page: u64) -> Option<u32> {
+        let (rewrites, put_off) = self.rewrites.get_mut(&page)?;
+        let doublings = rewrites.saturating_sub(PATIENCE).min(16);
+        if *put_off >> doublings != 0 || doublings == 0 {
+            return None;
+        }
+        *put_off += 1;
+        Some(0)
     }
 }

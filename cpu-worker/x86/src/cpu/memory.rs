@@ -124,6 +124,8 @@ impl Cpu {
         match stop {
             MemStop::Device { pa } => {
                 self.bus.mmio_write(&mut self.state.clock, pa, bytes, value);
+                // The device may have answered by DMA.
+                self.note_code_writes();
             }
             MemStop::Split { pa, pa2, first } => {
                 self.write_pieces([(pa, first), (pa2, bytes - first)], value);

@@ -139,6 +139,11 @@ impl BlockCache {
         }
     }
 
+    /// Whether a block at this place was ever entered.
+    pub fn knows(&self, pa: u64, mode: u32) -> bool {
+        self.index.contains_key(&(pa, mode))
+    }
+
     /// Sets how often the block at a place counts as entered: a higher threshold for code that keeps changing.
     pub fn set_heat(&mut self, pa: u64, mode: u32, heat: u32) {
         if let Some(&id) = self.index.get(&(pa, mode)) {
