@@ -23,7 +23,10 @@ impl Images {
             let mut copy = vec![0; bytes.len()];
             bytes.read(0, &mut copy).map(|()| copy)
         };
-        Ok(Images { kernel: copy(kernel)?, initrd: initrd.map_or(Ok(Vec::new()), copy)? })
+        Ok(Images {
+            kernel: copy(kernel)?,
+            initrd: initrd.map_or(Ok(Vec::new()), copy)?,
+        })
     }
 
     /// Everything that has to be put into RAM, and where the CPU starts.
@@ -32,7 +35,13 @@ impl Images {
     /// [`LoadError`], when the kernel is none or does not fit.
     pub fn plan(&self, guest: &GuestMachine) -> Result<(Vec<Chunk<'_>>, Entry), LoadError> {
         let (tables, rsdp) = pc::acpi_tables(guest).build();
-        let (mut chunks, entry) = linux::load(&self.kernel, &self.initrd, &guest.append, guest.memory_bytes, rsdp)?;
+        let (mut chunks, entry) = linux::load(
+            &self.kernel,
+            &self.initrd,
+            &guest.append,
+            guest.memory_bytes,
+            rsdp,
+        )?;
         chunks.push(tables);
         Ok((chunks, entry))
     }
@@ -56,11 +65,19 @@ pub fn start(cpu: &mut Cpu, chunks: &[Chunk<'_>], entry: &Entry) {
     state.gdtr.base = entry.gdt_base;
     state.gdtr.limit = entry.gdt_limit;
     const FLAT: u16 = attr::S | attr::P | attr::G;
-    state.seg[Seg::Cs as usize] =
-        Segment { base: 0, limit: u32::MAX, attr: 0xb | FLAT | attr::L, selector: entry.code_selector };
+    state.seg[Seg::Cs as usize] = Segment {
+        base: 0,
+        limit: u32::MAX,
+        attr: 0xb | FLAT | attr::L,
+        selector: entry.code_selector,
+    };
     for seg in [Seg::Ds, Seg::Es, Seg::Ss, Seg::Fs, Seg::Gs] {
-        state.seg[seg as usize] =
-            Segment { base: 0, limit: u32::MAX, attr: 0x3 | FLAT | attr::DB, selector: entry.data_selector };
+        state.seg[seg as usize] = Segment {
+            base: 0,
+            limit: u32::MAX,
+            attr: 0x3 | FLAT | attr::DB,
+            selector: entry.data_selector,
+        };
     }
     cpu.update_mode();
 }

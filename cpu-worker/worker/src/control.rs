@@ -37,13 +37,20 @@ pub struct Wire {
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("inbox", &self.inbox).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("inbox", &self.inbox)
+            .finish_non_exhaustive()
     }
 }
 
 impl Wire {
     /// Takes over the receiving half of the session. `links` are the ids of the links by place.
-    pub fn new(clock: View<ClockPage>, bell: &Doorbell, links: Vec<LinkId>, session: Session) -> Wire {
+    pub fn new(
+        clock: View<ClockPage>,
+        bell: &Doorbell,
+        links: Vec<LinkId>,
+        session: Session,
+    ) -> Wire {
         let inbox = Arc::new(Inbox::default());
         let (shared, ring) = (Arc::clone(&inbox), bell.clone());
         std::thread::Builder::new()
@@ -51,7 +58,17 @@ impl Wire {
             .spawn(move || read_session(session, &shared, &ring))
             .expect("a thread can be started when the process has just begun");
         let broker_bell = Doorbell::new(clock.map(|page| &page.broker_bell));
-        Wire { clock, broker_bell, waiter: bell.waiter(), inbox, links, waited_ns: 0, idle_wall_ns: 0, waiting_since: None, started: Instant::now() }
+        Wire {
+            clock,
+            broker_bell,
+            waiter: bell.waiter(),
+            inbox,
+            links,
+            waited_ns: 0,
+            idle_wall_ns: 0,
+            waiting_since: None,
+            started: Instant::now(),
+        }
     }
 
     /// Wall time since the worker attached.
@@ -94,9 +111,14 @@ impl Wire {
     pub fn wait_until(&mut self, ready: impl Fn() -> bool) {
         let (inbox, clock) = (&self.inbox, &self.clock);
         let ended = || {
-            inbox.hung_up.load(Ordering::Acquire) || inbox.stop.load(Ordering::Acquire) || clock.run_state() == RunState::Stopping
+            inbox.hung_up.load(Ordering::Acquire)
+                || inbox.stop.load(Ordering::Acquire)
+                || clock.run_state() == RunState::Stopping
         };
-        self.waiter.wait(Some(Instant::now() + Duration::from_secs(1)), || ready() || ended());
+        self.waiter
+            .wait(Some(Instant::now() + Duration::from_secs(1)), || {
+                ready() || ended()
+            });
         self.clock.beat();
     }
 
@@ -107,7 +129,9 @@ impl Wire {
         let mut waiter = std::mem::replace(&mut self.waiter, bell.waiter());
         let most = Instant::now() + Duration::from_millis(500);
         let until = deadline.map_or(most, |deadline| deadline.min(most));
-        waiter.wait(Some(until), || ready(self) || self.has_messages() || self.ended());
+        waiter.wait(Some(until), || {
+            ready(self) || self.has_messages() || self.ended()
+        });
         self.waiter = waiter;
         self.clock.beat();
     }
@@ -122,7 +146,13 @@ impl Wire {
             return Vec::new();
         }
         self.inbox.arrived.store(0, Ordering::Release);
-        std::mem::take(&mut *self.inbox.messages.lock().expect("no panic happens under this lock"))
+        std::mem::take(
+            &mut *self
+                .inbox
+                .messages
+                .lock()
+                .expect("no panic happens under this lock"),
+        )
     }
 
     pub fn policy(&self) -> Policy {
@@ -145,7 +175,11 @@ impl Wire {
     fn paced_limit(&self, now_ns: u64) -> u64 {
         const SLACK_NS: u64 = 1_000_000;
         let reached = self.virtual_now();
-        if reached >= now_ns { reached.saturating_add(SLACK_NS) } else { now_ns }
+        if reached >= now_ns {
+            reached.saturating_add(SLACK_NS)
+        } else {
+            now_ns
+        }
     }
 
     /// The virtual time that the wall clock has reached.
@@ -182,7 +216,11 @@ fn read_session(mut session: Session, inbox: &Inbox, bell: &Doorbell) {
                 if matches!(message.control, Control::Stop { .. }) {
                     inbox.stop.store(true, Ordering::Release);
                 }
-                inbox.messages.lock().expect("no panic happens under this lock").push(message.control);
+                inbox
+                    .messages
+                    .lock()
+                    .expect("no panic happens under this lock")
+                    .push(message.control);
                 inbox.arrived.fetch_add(1, Ordering::Release);
             }
             Ok(None) => {}

@@ -39,7 +39,10 @@ pub struct Links {
 
 impl std::fmt::Debug for Links {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Links").field("ports", &self.ports.len()).field("broken", &self.broken).finish_non_exhaustive()
+        f.debug_struct("Links")
+            .field("ports", &self.ports.len())
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +56,9 @@ impl SharedLinks {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Links> {
-        self.0.lock().expect("the lock is taken by one thread, which does not panic under it")
+        self.0
+            .lock()
+            .expect("the lock is taken by one thread, which does not panic under it")
     }
 }
 
@@ -68,14 +73,30 @@ impl Links {
                 LinkKind::Char => Some(QueueReceiver::input(client.link())?),
                 _ => None,
             };
-            Ok(Port { client, input, output: Vec::new(), output_sent: 0, posted: VecDeque::new(), waiting: VecDeque::new() })
+            Ok(Port {
+                client,
+                input,
+                output: Vec::new(),
+                output_sent: 0,
+                posted: VecDeque::new(),
+                waiting: VecDeque::new(),
+            })
         });
-        Ok(Links { ports: ports.collect::<atoll_transport::Result<_>>()?, wire, broken: None })
+        Ok(Links {
+            ports: ports.collect::<atoll_transport::Result<_>>()?,
+            wire,
+            broken: None,
+        })
     }
 
     /// Asks a block link for its disk, before the machine starts. None if the back end is gone.
     pub fn disk_info(&mut self, place: u16) -> Option<DiskInfo> {
-        let request = BlockRequest { op: BlockOp::GetInfo, flags: BlockFlags::empty(), offset_bytes: 0, len_bytes: 0 };
+        let request = BlockRequest {
+            op: BlockOp::GetInfo,
+            flags: BlockFlags::empty(),
+            offset_bytes: 0,
+            len_bytes: 0,
+        };
         let seq = self.submit_slot(place, 0, request.encode(), &[], 0);
         let words = self.wait(place, seq)?.words;
         let port = &mut self.ports[usize::from(place)];
@@ -83,10 +104,20 @@ impl Links {
         DiskInfo::from_words(words).ok()
     }
 
-    fn submit_slot(&mut self, place: u16, issued_ns: u64, slot: Slot, payload: &[u8], reply_bytes: u32) -> u64 {
+    fn submit_slot(
+        &mut self,
+        place: u16,
+        issued_ns: u64,
+        slot: Slot,
+        payload: &[u8],
+        reply_bytes: u32,
+    ) -> u64 {
         loop {
             let port = &mut self.ports[usize::from(place)];
-            match port.client.submit(VirtualTime(issued_ns), slot, payload, reply_bytes) {
+            match port
+                .client
+                .submit(VirtualTime(issued_ns), slot, payload, reply_bytes)
+            {
                 Ok(seq) => return seq,
                 Err(SubmitError::Full) if !port.posted.is_empty() => self.take_posted(place),
                 // The model bounds what it has in flight by its manifest, so a full ring only means that the server is behind.
@@ -116,7 +147,11 @@ impl Links {
         if self.broken.is_some() {
             return None;
         }
-        let Links { ports, wire, broken } = self;
+        let Links {
+            ports,
+            wire,
+            broken,
+        } = self;
         let client = &mut ports[usize::from(place)].client;
         if let Ok(Some(reply)) = client.poll(seq) {
             return Some(reply);
@@ -140,8 +175,12 @@ impl Links {
 
     /// Waits for the reply to the oldest posted request.
     fn take_posted(&mut self, place: u16) {
-        let Some(seq) = self.ports[usize::from(place)].posted.pop_front() else { return };
-        if self.wait(place, seq).is_some() && self.ports[usize::from(place)].client.release(seq).is_err() {
+        let Some(seq) = self.ports[usize::from(place)].posted.pop_front() else {
+            return;
+        };
+        if self.wait(place, seq).is_some()
+            && self.ports[usize::from(place)].client.release(seq).is_err()
+        {
             self.broken = Some(place);
         }
     }
@@ -160,14 +199,22 @@ impl Links {
 
     fn has_answered_post(&self, place: u16) -> bool {
         let port = &self.ports[usize::from(place)];
-        port.posted.front().is_some_and(|seq| port.client.is_answered(*seq))
+        port.posted
+            .front()
+            .is_some_and(|seq| port.client.is_answered(*seq))
     }
 
     fn send_output(&mut self, place: u16, now_ns: u64) {
         let output = std::mem::take(&mut self.ports[usize::from(place)].output);
         for bytes in output.chunks(MAX_OUTPUT as usize) {
             let number = self.ports[usize::from(place)].output_sent;
-            let seq = self.submit_slot(place, now_ns, CharRequest::Output { number }.encode(), bytes, 0);
+            let seq = self.submit_slot(
+                place,
+                now_ns,
+                CharRequest::Output { number }.encode(),
+                bytes,
+                0,
+            );
             let port = &mut self.ports[usize::from(place)];
             port.output_sent += bytes.len() as u64;
             if seq != u64::MAX {
@@ -180,7 +227,10 @@ impl Links {
     pub fn drain(&mut self, now_ns: u64) {
         self.flush(now_ns);
         for place in 0..self.ports.len() as u16 {
-            while !self.ports[usize::from(place)].posted.is_empty() && self.broken.is_none() && !self.wire.ended() {
+            while !self.ports[usize::from(place)].posted.is_empty()
+                && self.broken.is_none()
+                && !self.wire.ended()
+            {
                 self.take_posted(place);
             }
         }
@@ -195,10 +245,15 @@ impl Links {
                 continue;
             }
             let port = &mut self.ports[usize::from(place)];
-            let Some(queue) = &mut port.input else { continue };
+            let Some(queue) = &mut port.input else {
+                continue;
+            };
             let mut payload = Vec::new();
             for _ in 0..64 {
-                match queue.receive(&mut payload).map(|slot| slot.map(|slot| CharInput::decode(&slot))) {
+                match queue
+                    .receive(&mut payload)
+                    .map(|slot| slot.map(|slot| CharInput::decode(&slot)))
+                {
                     Ok(Some(Ok(input))) => port.waiting.extend(input.as_bytes()),
                     Ok(None) => break,
                     Ok(Some(Err(_))) | Err(_) => {
@@ -216,7 +271,9 @@ impl Links {
 
     /// Whether input waits to be taken.
     pub fn has_input(&self) -> bool {
-        self.ports.iter().any(|port| port.input.as_ref().is_some_and(QueueReceiver::has_message))
+        self.ports
+            .iter()
+            .any(|port| port.input.as_ref().is_some_and(QueueReceiver::has_message))
     }
 
     /// The place whose peer broke the protocol.
@@ -233,7 +290,10 @@ impl Links {
     pub fn sleep(&mut self, deadline: Option<std::time::Instant>, extra: impl Fn(&Wire) -> bool) {
         let Links { ports, wire, .. } = self;
         wire.sleep(deadline, |wire| {
-            extra(wire) || ports.iter().any(|port| port.input.as_ref().is_some_and(QueueReceiver::has_message))
+            extra(wire)
+                || ports
+                    .iter()
+                    .any(|port| port.input.as_ref().is_some_and(QueueReceiver::has_message))
         });
     }
 }
@@ -242,18 +302,69 @@ impl Links {
 fn block_request<'a>(request: &device_core::BlockRequest<&'a [u8]>) -> (BlockRequest, &'a [u8]) {
     use device_core::BlockRequest as R;
     const SECTOR: u64 = 512;
-    let fua = |on: bool| if on { BlockFlags::FUA } else { BlockFlags::empty() };
-    let (op, flags, sector, len_bytes, payload): (_, _, _, _, &[u8]) = match *request {
-        R::Read { sector, len } => (BlockOp::Read, BlockFlags::empty(), sector, u64::from(len), &[]),
-        R::Write { sector, data, fua: durable } => (BlockOp::Write, fua(durable), sector, data.len() as u64, data),
-        R::Flush => (BlockOp::Flush, BlockFlags::empty(), 0, 0, &[]),
-        R::Discard { sector, sectors } => (BlockOp::Discard, BlockFlags::empty(), sector, u64::from(sectors) * SECTOR, &[]),
-        R::WriteZeroes { sector, sectors, unmap, fua: durable } => {
-            let unmap = if unmap { BlockFlags::UNMAP } else { BlockFlags::empty() };
-            (BlockOp::WriteZeroes, fua(durable) | unmap, sector, u64::from(sectors) * SECTOR, &[])
+    let fua = |on: bool| {
+        if on {
+            BlockFlags::FUA
+        } else {
+            BlockFlags::empty()
         }
     };
-    (BlockRequest { op, flags, offset_bytes: sector * SECTOR, len_bytes }, payload)
+    let (op, flags, sector, len_bytes, payload): (_, _, _, _, &[u8]) = match *request {
+        R::Read { sector, len } => (
+            BlockOp::Read,
+            BlockFlags::empty(),
+            sector,
+            u64::from(len),
+            &[],
+        ),
+        R::Write {
+            sector,
+            data,
+            fua: durable,
+        } => (
+            BlockOp::Write,
+            fua(durable),
+            sector,
+            data.len() as u64,
+            data,
+        ),
+        R::Flush => (BlockOp::Flush, BlockFlags::empty(), 0, 0, &[]),
+        R::Discard { sector, sectors } => (
+            BlockOp::Discard,
+            BlockFlags::empty(),
+            sector,
+            u64::from(sectors) * SECTOR,
+            &[],
+        ),
+        R::WriteZeroes {
+            sector,
+            sectors,
+            unmap,
+            fua: durable,
+        } => {
+            let unmap = if unmap {
+                BlockFlags::UNMAP
+            } else {
+                BlockFlags::empty()
+            };
+            (
+                BlockOp::WriteZeroes,
+                fua(durable) | unmap,
+                sector,
+                u64::from(sectors) * SECTOR,
+                &[],
+            )
+        }
+    };
+    (
+        BlockRequest {
+            op,
+            flags,
+            offset_bytes: sector * SECTOR,
+            len_bytes,
+        },
+        payload,
+    )
 }
 
 fn status(status: atoll_abi::Status) -> Status {
@@ -272,7 +383,13 @@ impl Backends for SharedLinks {
         match request {
             Request::Block(block) => {
                 let (request, payload) = block_request(block);
-                self.lock().submit_slot(place, issued_ns, request.encode(), payload, request.reply_bytes())
+                self.lock().submit_slot(
+                    place,
+                    issued_ns,
+                    request.encode(),
+                    payload,
+                    request.reply_bytes(),
+                )
             }
             // Characters and frames are posted; a model that submits them would wait for an answer that means nothing.
             Request::CharOut(_) | Request::Frame(_) => {
@@ -297,12 +414,18 @@ impl Backends for SharedLinks {
         let mut links = self.lock();
         data.clear();
         if ticket == u64::MAX {
-            return if links.broken.is_some() || links.wire.ended() { Err(Lost { place }) } else { Ok(Status::Ok) };
+            return if links.broken.is_some() || links.wire.ended() {
+                Err(Lost { place })
+            } else {
+                Ok(Status::Ok)
+            };
         }
         let reply = links.wait(place, ticket).ok_or(Lost { place })?;
         let client = &mut links.ports[usize::from(place)].client;
         data.resize(reply.len as usize, 0);
-        let read = client.read_reply(ticket, 0, data).and_then(|()| client.release(ticket));
+        let read = client
+            .read_reply(ticket, 0, data)
+            .and_then(|()| client.release(ticket));
         if read.is_err() {
             links.broken = Some(place);
             return Err(Lost { place });

@@ -15,7 +15,9 @@ pub struct Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("links", &self.links).finish_non_exhaustive()
+        f.debug_struct("Broker")
+            .field("links", &self.links)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +94,9 @@ impl Broker {
         let started = std::time::Instant::now();
         links.wire().set_state(WorkerState::Idle);
         let paced = links.wire().policy() == Policy::Paced;
-        let deadline = next_ns.filter(|_| paced).map(|next| links.wire().wall_of(next));
+        let deadline = next_ns
+            .filter(|_| paced)
+            .map(|next| links.wire().wall_of(next));
         links.sleep(deadline, |_| false);
         links.wire().idle_wall_ns += started.elapsed().as_nanos() as u64;
         links.wire().set_state(WorkerState::Running);

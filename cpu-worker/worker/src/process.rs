@@ -38,7 +38,10 @@ pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     match Worker::build(&config, &attach, fds, session) {
         Ok(worker) => worker.run(&sender),
         Err(error) => {
-            let fault = Fault { kind: FaultKind::Config, what: format!("{error:#}") };
+            let fault = Fault {
+                kind: FaultKind::Config,
+                what: format!("{error:#}"),
+            };
             sender.send(&Control::Fault(fault))?;
             Err(error)
         }
@@ -48,13 +51,17 @@ pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
 fn connect(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Session> {
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("--session-fd"), Some(fd)) => {
-            let fd = fd.parse().with_context(|| format!("--session-fd {fd} is not a number"))?;
+            let fd = fd
+                .parse()
+                .with_context(|| format!("--session-fd {fd} is not a number"))?;
             Ok(Session::from_fd(process::take_inherited(fd)?))
         }
         (Some("--socket"), Some(path)) => {
             Session::connect(path.as_ref()).with_context(|| format!("no broker listens at {path}"))
         }
-        _ => bail!("usage: cpu-worker --session-fd N | --socket PATH (the broker starts it; see `atoll run`)"),
+        _ => bail!(
+            "usage: cpu-worker --session-fd N | --socket PATH (the broker starts it; see `atoll run`)"
+        ),
     }
 }
 
@@ -67,7 +74,9 @@ fn handshake(session: &mut Session) -> anyhow::Result<(Attach, Vec<std::os::fd::
         name: "worker".into(),
     }))?;
     loop {
-        let Some(message) = session.recv(None)? else { continue };
+        let Some(message) = session.recv(None)? else {
+            continue;
+        };
         match message.control {
             Control::Welcome { .. } => {}
             Control::Attach(attach) => return Ok((attach, message.fds)),
@@ -92,9 +101,14 @@ impl Worker {
         fds: Vec<std::os::fd::OwnedFd>,
         receiving: Session,
     ) -> anyhow::Result<Worker> {
-        let spec = WorkerMachine::from_bytes(&config.machine).context("the machine description is malformed")?;
+        let spec = WorkerMachine::from_bytes(&config.machine)
+            .context("the machine description is malformed")?;
         if spec.guest.version != WorkerMachine::VERSION {
-            bail!("the machine is of version {}, this worker builds version {}", spec.guest.version, WorkerMachine::VERSION);
+            bail!(
+                "the machine is of version {}, this worker builds version {}",
+                spec.guest.version,
+                WorkerMachine::VERSION
+            );
         }
         let mut incoming = Incoming::new(attach, fds);
         let memory = incoming.guest_ram()?;
@@ -102,7 +116,10 @@ impl Worker {
         let clock = incoming.page(SegmentRole::Clock)?;
         let links = incoming.links(Some(&bell))?;
         let ids = links.iter().map(|(desc, _)| desc.link).collect();
-        let clients = links.into_iter().map(|(_, memory)| LinkClient::new(memory)).collect::<Result<Vec<_>, _>>()?;
+        let clients = links
+            .into_iter()
+            .map(|(_, memory)| LinkClient::new(memory))
+            .collect::<Result<Vec<_>, _>>()?;
         let wire = Wire::new(clock, &bell, ids, receiving);
         let links = SharedLinks::new(Links::new(clients, wire)?);
 
@@ -111,7 +128,12 @@ impl Worker {
         let images = Images::read(&kernel, initrd.as_ref())?;
         let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.initrd);
         let machine = build_machine(&spec, &memory, images, &links)?;
-        Ok(Worker { machine, links, head, wants_trail: spec.run.trail })
+        Ok(Worker {
+            machine,
+            links,
+            head,
+            wants_trail: spec.run.trail,
+        })
     }
 
     fn run(mut self, session: &SessionSender) -> anyhow::Result<()> {
@@ -119,7 +141,9 @@ impl Worker {
         let trail = session.clone();
         let mut record: Box<dyn FnMut(&str)> = match self.wants_trail {
             // A broker that is gone is noticed by the reading thread; a record that cannot be sent is lost with it.
-            true => Box::new(move |line| drop(trail.send(&Control::Trail(line.as_bytes().to_vec())))),
+            true => {
+                Box::new(move |line| drop(trail.send(&Control::Trail(line.as_bytes().to_vec()))))
+            }
             false => Box::new(|_| {}),
         };
         record(&self.head);
@@ -138,11 +162,20 @@ impl Worker {
     fn report(&mut self, stopped: Stopped) -> ExitReport {
         let (reason, detail) = match stopped {
             Stopped::PowerOff => (ExitReason::PowerOff, String::new()),
-            Stopped::Reset => (ExitReason::Reset, "the guest reset the machine, and -no-reboot was given".into()),
+            Stopped::Reset => (
+                ExitReason::Reset,
+                "the guest reset the machine, and -no-reboot was given".into(),
+            ),
             Stopped::TripleFault => (ExitReason::TripleFault, self.triple_fault()),
-            Stopped::DeviceLost(place) => (ExitReason::DeviceLost, format!("the back end of place {place} is gone")),
+            Stopped::DeviceLost(place) => (
+                ExitReason::DeviceLost,
+                format!("the back end of place {place} is gone"),
+            ),
             Stopped::VirtualDeadline => (ExitReason::VirtualDeadline, String::new()),
-            Stopped::Halted => (ExitReason::Halted, "the guest waits with interrupts off and nothing can wake it".into()),
+            Stopped::Halted => (
+                ExitReason::Halted,
+                "the guest waits with interrupts off and nothing can wake it".into(),
+            ),
             Stopped::Asked => (ExitReason::Terminated, String::new()),
         };
         let final_hash = self.machine.final_hash();
@@ -159,11 +192,21 @@ impl Worker {
 
     fn triple_fault(&self) -> String {
         let state = &self.machine.cpu.state;
-        format!("at RIP {:#x}, CR2 {:#x}, CR3 {:#x}", state.rip(), state.cr2, state.cr3)
+        format!(
+            "at RIP {:#x}, CR2 {:#x}, CR3 {:#x}",
+            state.rip(),
+            state.cr2,
+            state.cr3
+        )
     }
 }
 
-fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links: &SharedLinks) -> anyhow::Result<Machine> {
+fn build_machine(
+    spec: &WorkerMachine,
+    memory: &GuestRam,
+    images: Images,
+    links: &SharedLinks,
+) -> anyhow::Result<Machine> {
     let guest = &spec.guest;
     let ram = guest_ram(guest, memory)?;
     let mut disks = Vec::new();
@@ -181,7 +224,9 @@ fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links:
     images.plan(guest)?;
     let plan = guest.clone();
     let boot = Box::new(move |cpu: &mut Cpu| {
-        let (chunks, entry) = images.plan(&plan).expect("the same images were planned before");
+        let (chunks, entry) = images
+            .plan(&plan)
+            .expect("the same images were planned before");
         boot::start(cpu, &chunks, &entry);
     });
     let memory = memory.clone();
@@ -189,15 +234,29 @@ fn build_machine(spec: &WorkerMachine, memory: &GuestRam, images: Images, links:
     let options = Options {
         no_reboot: spec.run.no_reboot,
         vtime_limit_ns: spec.run.vtime_limit_ns,
-        hash_every_ns: spec.run.trail.then_some(spec.run.hash_every_ns).filter(|every| *every > 0),
+        hash_every_ns: spec
+            .run
+            .trail
+            .then_some(spec.run.hash_every_ns)
+            .filter(|every| *every > 0),
     };
-    Ok(Machine::new(cpu, Engine::new(engine_mode(spec.run.engine)), boot, touched, options))
+    Ok(Machine::new(
+        cpu,
+        Engine::new(engine_mode(spec.run.engine)),
+        boot,
+        touched,
+        options,
+    ))
 }
 
 /// Guest RAM at its guest-physical places.
 fn guest_ram(guest: &GuestMachine, memory: &GuestRam) -> anyhow::Result<atoll_mmu::Ram> {
     if memory.len() as u64 != guest.memory_bytes {
-        bail!("the RAM segment has {} bytes, the machine {}", memory.len(), guest.memory_bytes);
+        bail!(
+            "the RAM segment has {} bytes, the machine {}",
+            memory.len(),
+            guest.memory_bytes
+        );
     }
     let (low, high) = map::split_ram(guest.memory_bytes);
     let mut builder = RamBuilder::new();
@@ -223,7 +282,8 @@ fn touched(memory: &GuestRam) -> Vec<(u64, u64)> {
 /// Asks the back end of the disk at `place` what it has.
 fn disk(links: &SharedLinks, place: u16) -> anyhow::Result<pc::Disk> {
     let info = links.lock().disk_info(place);
-    let info = info.with_context(|| format!("the back end of the disk at place {place} did not answer"))?;
+    let info =
+        info.with_context(|| format!("the back end of the disk at place {place} did not answer"))?;
     Ok(pc::Disk {
         size_bytes: info.size_bytes,
         block_bytes: info.block_bytes,

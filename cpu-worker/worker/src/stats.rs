@@ -10,7 +10,11 @@ pub fn json(machine: &mut Machine, links: &SharedLinks) -> String {
     let engine = machine.engine.stats();
     let instructions = machine.instructions();
     let compiled = engine.compiled_instructions;
-    let share = if instructions == 0 { 0.0 } else { compiled as f64 / instructions as f64 };
+    let share = if instructions == 0 {
+        0.0
+    } else {
+        compiled as f64 / instructions as f64
+    };
     let devices: Vec<Value> = board(&mut machine.cpu)
         .seats()
         .iter()

@@ -50,7 +50,13 @@ pub fn register_hash(cpu: &Cpu) -> [u8; 32] {
 }
 
 /// One hash for everything.
-pub fn state_hash(now_ns: u64, instructions: u64, cpu: &Cpu, touched: &[(u64, u64)], events: [u8; 32]) -> [u8; 32] {
+pub fn state_hash(
+    now_ns: u64,
+    instructions: u64,
+    cpu: &Cpu,
+    touched: &[(u64, u64)],
+    events: [u8; 32],
+) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&now_ns.to_le_bytes());
     hasher.update(&instructions.to_le_bytes());
@@ -72,7 +78,14 @@ impl Trail {
         )
     }
 
-    pub fn record(&mut self, now_ns: u64, instructions: u64, cpu: &Cpu, touched: &[(u64, u64)], events: [u8; 32]) -> String {
+    pub fn record(
+        &mut self,
+        now_ns: u64,
+        instructions: u64,
+        cpu: &Cpu,
+        touched: &[(u64, u64)],
+        events: [u8; 32],
+    ) -> String {
         format!(
             "{{\"at\":{now_ns},\"instructions\":{instructions},\"registers\":\"{}\",\"ram\":\"{}\",\"events\":\"{}\",\"rip\":\"{:x}\"}}\n",
             hex(&register_hash(cpu)),
@@ -84,7 +97,10 @@ impl Trail {
 
     pub fn input(&mut self, now_ns: u64, place: u16, bytes: &[u8]) -> String {
         self.inputs += 1;
-        format!("{{\"in\":{now_ns},\"place\":{place},\"bytes\":\"{}\"}}\n", hex(bytes))
+        format!(
+            "{{\"in\":{now_ns},\"place\":{place},\"bytes\":\"{}\"}}\n",
+            hex(bytes)
+        )
     }
 
     pub fn power_button(&mut self, now_ns: u64) -> String {

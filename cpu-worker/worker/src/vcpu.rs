@@ -92,13 +92,19 @@ pub struct Machine {
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Machine").field("cpu", &self.cpu).field("idle_ns", &self.idle_ns).finish_non_exhaustive()
+        f.debug_struct("Machine")
+            .field("cpu", &self.cpu)
+            .field("idle_ns", &self.idle_ns)
+            .finish_non_exhaustive()
     }
 }
 
 /// The board behind the CPU's bus.
 pub fn board(cpu: &mut Cpu) -> &mut Board {
-    cpu.bus.as_any().downcast_mut::<Board>().expect("the worker builds every CPU on a Board")
+    cpu.bus
+        .as_any()
+        .downcast_mut::<Board>()
+        .expect("the worker builds every CPU on a Board")
 }
 
 impl Machine {
@@ -111,7 +117,17 @@ impl Machine {
     ) -> Machine {
         boot(&mut cpu);
         let next_hash_ns = options.hash_every_ns.unwrap_or(u64::MAX);
-        Machine { cpu, engine, boot, touched, options, idle_ns: 0, next_hash_ns, resets: 0, trail: Trail::default() }
+        Machine {
+            cpu,
+            engine,
+            boot,
+            touched,
+            options,
+            idle_ns: 0,
+            next_hash_ns,
+            resets: 0,
+            trail: Trail::default(),
+        }
     }
 
     pub fn now_ns(&self) -> u64 {
@@ -192,7 +208,11 @@ impl Machine {
         }
         let board = board(&mut self.cpu);
         board.run_due(now_ns);
-        let halt = if inputs.reset { Some(Halt::Power(device_core::PowerEvent::Reset)) } else { board.take_halt() };
+        let halt = if inputs.reset {
+            Some(Halt::Power(device_core::PowerEvent::Reset))
+        } else {
+            board.take_halt()
+        };
         match halt {
             None => None,
             Some(Halt::Power(device_core::PowerEvent::Off)) => Some(Stopped::PowerOff),
@@ -216,7 +236,10 @@ impl Machine {
     fn next_stop(&mut self, now_ns: u64) -> u64 {
         let event_ns = board(&mut self.cpu).next_event_ns().unwrap_or(u64::MAX);
         let limit_ns = self.options.vtime_limit_ns.unwrap_or(u64::MAX);
-        event_ns.min(limit_ns).min(self.next_hash_ns).min(now_ns + POLL_NS)
+        event_ns
+            .min(limit_ns)
+            .min(self.next_hash_ns)
+            .min(now_ns + POLL_NS)
     }
 
     /// The CPU is halted: it takes an interrupt, or virtual time goes on without instructions.
@@ -232,16 +255,22 @@ impl Machine {
     /// Skips or sleeps to the next event. False if nothing can ever wake the CPU.
     fn idle(&mut self, outside: &mut dyn Outside, now_ns: u64) -> bool {
         let event_ns = board(&mut self.cpu).next_event_ns();
-        let next_ns = [event_ns, self.options.vtime_limit_ns, Some(self.next_hash_ns).filter(|at| *at != u64::MAX && event_ns.is_some())]
-            .into_iter()
-            .flatten()
-            .min();
+        let next_ns = [
+            event_ns,
+            self.options.vtime_limit_ns,
+            Some(self.next_hash_ns).filter(|at| *at != u64::MAX && event_ns.is_some()),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if next_ns.is_none() && self.cpu.state.rflags & flags::IF == 0 {
             return false;
         }
         let then_ns = outside.idle(now_ns, next_ns);
         let clock = &mut self.cpu.state.clock;
-        let then_ns = now_ns + ((then_ns.saturating_sub(now_ns) + (1 << clock.shift) - 1) >> clock.shift << clock.shift);
+        let then_ns = now_ns
+            + ((then_ns.saturating_sub(now_ns) + (1 << clock.shift) - 1) >> clock.shift
+                << clock.shift);
         self.idle_ns += then_ns - now_ns;
         clock.set_deadline(then_ns, then_ns);
         true
@@ -265,7 +294,8 @@ impl Machine {
     pub fn trail_record(&mut self) -> String {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();
-        self.trail.record(now_ns, instructions, &self.cpu, &(self.touched)(), events)
+        self.trail
+            .record(now_ns, instructions, &self.cpu, &(self.touched)(), events)
     }
 
     /// The hash that stands for the whole run: registers, RAM, events and time.

@@ -1,4 +1,4 @@
-//! Boots a kernel in one process: `boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS]`. For work on the engine.
+//! Boots a kernel in one process: `boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS [DISK.raw]]`. For work on the engine.
 
 use std::io::Write;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use atoll_jit::Mode;
 fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [kernel, initrd, append, engine, rest @ ..] = args.as_slice() else {
-        eprintln!("usage: boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS]");
+        eprintln!("usage: boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS [DISK.raw]]");
         std::process::exit(2);
     };
     let config = sim::Config {
@@ -24,6 +24,7 @@ fn main() -> std::io::Result<()> {
             .first()
             .and_then(|ms| ms.parse::<u64>().ok())
             .map(|ms| ms * 1_000_000),
+        disk: rest.get(1).map(std::fs::read).transpose()?,
         echo: Some(|bytes| {
             let mut out = std::io::stdout();
             let _ = out.write_all(bytes).and_then(|()| out.flush());
