@@ -1,0 +1,525 @@
+//! The loop: wait for something to happen, tell the state machine, do what it says.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use atoll_abi::control::{Control, ExitReport, Hello, LogLevel, LogRecord, MonitorReply, Role, RunRequest};
+use atoll_abi::exit::ExitReason;
+use atoll_abi::{ABI_VERSION, PeerId};
+use atoll_transport::process::{self, ProcessHandle};
+use atoll_transport::{Session, monotonic_ns};
+use broker_core::{Action, Broker, Conn, Event, Plan};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::args::Args;
+use crate::attach;
+use crate::listen;
+use crate::memory::Memory;
+use crate::messages::{Heard, judge};
+use crate::peers::Process;
+use crate::request::Request;
+use crate::sessions::{Sessions, Visit, is_hang_up};
+use crate::terminal::Terminal;
+
+/// Messages of one peer that are taken at a time, so that one which floods does not silence the others.
+const AT_A_TIME: usize = 64;
+/// Messages that a dead peer may have left behind.
+const LEFT_BEHIND: usize = 100_000;
+/// Between two looks at the clock while somebody waits for the worker to reach a horizon.
+const HORIZON_LOOK: Duration = Duration::from_millis(10);
+
+/// The whole of the broker's life. The error is for whoever reads stderr: there is nobody else to tell.
+pub(crate) fn run(args: &Args) -> Result<ExitReason, String> {
+    let signals = take_signals()?;
+    let listener = args.listen.as_deref().map(listen::bind).transpose()?;
+    let mut sessions = Sessions::new(listener);
+    let inherited = args.session_fd.map(process::take_inherited).transpose().map_err(|error| error.to_string())?;
+    let inherited = inherited.map(|fd| sessions.add(Session::from_fd(fd)));
+    let mut parked = Vec::new();
+    let Some((owner, request, fds)) = await_owner(&mut sessions, inherited, &signals, &mut parked) else {
+        return Ok(ExitReason::Quit);
+    };
+    let daemon = Daemon::new(args, request, fds, sessions, owner, signals);
+    match daemon {
+        Ok(mut daemon) => {
+            parked.into_iter().for_each(|(conn, hello)| daemon.knock(conn, hello));
+            Ok(daemon.run())
+        }
+        Err((sessions, detail)) => {
+            let report = ExitReport { reason: ExitReason::BadConfig, detail, ..no_report() };
+            sessions.tell_all_ended(&MonitorReply::Ended(report));
+            Ok(ExitReason::BadConfig)
+        }
+    }
+}
+
+fn no_report() -> ExitReport {
+    ExitReport {
+        reason: ExitReason::Internal,
+        detail: String::new(),
+        now: atoll_abi::VirtualTime::ZERO,
+        instructions: 0,
+        final_hash: [0; 32],
+        stats: String::new(),
+    }
+}
+
+/// Signals become a descriptor. They are blocked rather than ignored, because children inherit what is ignored.
+///
+/// SIGINT, SIGHUP and SIGQUIT go to everybody at a terminal, and its owner decides what they mean; SIGTTOU and SIGTTIN would stop a
+/// broker that puts the terminal back from the background.
+fn take_signals() -> Result<SignalFd, String> {
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTTOU, Signal::SIGTTIN];
+    let signals: SigSet = signals.into_iter().collect();
+    let taken = signals.thread_block();
+    let taken = taken.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC));
+    taken.map_err(|errno| format!("cannot take signals: {errno}"))
+}
+
+/// Was SIGTERM among the signals that came?
+fn was_terminated(signals: &SignalFd) -> bool {
+    let mut terminated = false;
+    while let Ok(Some(signal)) = signals.read_signal() {
+        terminated |= signal.ssi_signo == Signal::SIGTERM as u32;
+    }
+    terminated
+}
+
+/// Waits for a machine to run. `None`: nobody will bring one any more.
+fn await_owner(
+    sessions: &mut Sessions,
+    inherited: Option<Conn>,
+    signals: &SignalFd,
+    parked: &mut Vec<(Conn, Hello)>,
+) -> Option<(Conn, RunRequest, Vec<OwnedFd>)> {
+    loop {
+        let mut sources = Sources::default();
+        sources.add(Source::Signals, signals);
+        sources.add_sessions(sessions);
+        let timeout = sessions.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        for source in sources.wait(timeout) {
+            match source {
+                Source::Signals if was_terminated(signals) => return None,
+                Source::Listener => sessions.accept(),
+                Source::Session(conn) => match sessions.receive(conn) {
+                    Some(Visit::Run { conn, request, fds }) => return Some((conn, request, fds)),
+                    Some(Visit::Knock { conn, hello }) => parked.push((conn, hello)),
+                    Some(Visit::Monitor { conn, .. }) => {
+                        let reason = "there is no machine yet".into();
+                        sessions.tell(conn, &Control::MonitorReply(MonitorReply::Failed { reason }));
+                    }
+                    Some(Visit::Left { conn }) if Some(conn) == inherited => return None,
+                    Some(Visit::Left { .. }) | None => {}
+                },
+                _ => {}
+            }
+        }
+        sessions.tidy();
+    }
+}
+
+/// Something that can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Listener,
+    Session(Conn),
+    /// A peer's session, by its place in the list of peers.
+    Peer(usize),
+    Exit(usize),
+}
+
+#[derive(Default)]
+struct Sources<'a> {
+    names: Vec<Source>,
+    fds: Vec<PollFd<'a>>,
+}
+
+impl<'a> Sources<'a> {
+    fn add<F: AsFd>(&mut self, source: Source, fd: &'a F) {
+        self.names.push(source);
+        self.fds.push(PollFd::new(fd, PollFlags::IN));
+    }
+
+    fn add_sessions(&mut self, sessions: &'a Sessions) {
+        if let Some(listener) = sessions.listener() {
+            self.add(Source::Listener, listener);
+        }
+        for (conn, session) in sessions.sessions() {
+            self.add(Source::Session(conn), session);
+        }
+    }
+
+    /// What there is to look at. An interrupted wait is a short wait.
+    fn wait(mut self, timeout: Option<Duration>) -> Vec<Source> {
+        // Rounded up, so that a deadline is over when the wait is.
+        let timeout = timeout.map(|timeout| timeout + Duration::from_millis(1));
+        let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
+        if poll(&mut self.fds, timeout.as_ref()).is_err() {
+            return Vec::new();
+        }
+        let ready = self.names.iter().zip(&self.fds).filter(|(_, fd)| !fd.revents().is_empty());
+        ready.map(|(source, _)| *source).collect()
+    }
+}
+
+struct Daemon {
+    core: Broker,
+    plan: Plan,
+    memory: Memory,
+    /// By index of the peer, less one: the worker first, then the server of each link.
+    peers: Vec<Option<Process>>,
+    roles: Vec<Role>,
+    sessions: Sessions,
+    owner: Option<Conn>,
+    signals: SignalFd,
+    trail: Option<File>,
+    report: Option<ExitReport>,
+    terminal: Option<Terminal>,
+    /// Log lines that the owner was not ready to take.
+    unheard: u64,
+    finished: Option<ExitReason>,
+}
+
+fn now() -> Duration {
+    Duration::from_nanos(monotonic_ns())
+}
+
+impl Daemon {
+    fn new(
+        args: &Args,
+        request: RunRequest,
+        fds: Vec<OwnedFd>,
+        sessions: Sessions,
+        owner: Conn,
+        signals: SignalFd,
+    ) -> Result<Self, (Sessions, String)> {
+        let prepared = Request::open(request, fds).and_then(|mut request| {
+            let terminal = request.terminal.take().and_then(Terminal::note);
+            let plan = Plan::new(&request.machine, request.resolved.clone()).map_err(|error| error.to_string())?;
+            let setup = plan.setup(&request.machine, |name| args.is_external(name));
+            let trail = request.machine.trail.as_deref().map(create).transpose()?;
+            let memory = Memory::create(&plan, request)?;
+            Ok((terminal, plan, setup, trail, memory))
+        });
+        let (terminal, plan, setup, trail, memory) = match prepared {
+            Ok(prepared) => prepared,
+            Err(detail) => return Err((sessions, detail)),
+        };
+        let roles: Vec<Role> = setup.peers.iter().map(|peer| peer.role).collect();
+        let mut daemon = Self {
+            core: Broker::new(setup),
+            peers: roles.iter().map(|_| None).collect(),
+            roles,
+            plan,
+            memory,
+            sessions,
+            owner: Some(owner),
+            signals,
+            trail,
+            report: None,
+            terminal,
+            unheard: 0,
+            finished: None,
+        };
+        daemon.core.begin(now());
+        Ok(daemon)
+    }
+
+    fn run(&mut self) -> ExitReason {
+        loop {
+            self.carry_out();
+            if let Some(reason) = self.finished {
+                return reason;
+            }
+            for source in self.wait() {
+                self.look_at(source);
+                self.carry_out();
+            }
+            self.sessions.tidy();
+            if self.core.awaits_horizon() && self.memory.at_horizon() {
+                self.tell(Event::AtHorizon);
+            }
+            self.tell(Event::Tick);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.core.handle(now(), event);
+    }
+
+    fn wait(&self) -> Vec<Source> {
+        let mut sources = Sources::default();
+        sources.add(Source::Signals, &self.signals);
+        sources.add_sessions(&self.sessions);
+        for (index, peer) in self.peers.iter().enumerate() {
+            let Some(peer) = peer else { continue };
+            if let Some(session) = &peer.session {
+                sources.add(Source::Peer(index), session);
+            }
+            if let Some(handle) = &peer.handle {
+                sources.add(Source::Exit(index), handle);
+            }
+        }
+        let core = self.core.next_deadline().map(|deadline| deadline.saturating_sub(now()));
+        let strangers = self.sessions.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let horizon = self.core.awaits_horizon().then_some(HORIZON_LOOK);
+        sources.wait([core, strangers, horizon].into_iter().flatten().min())
+    }
+
+    fn look_at(&mut self, source: Source) {
+        match source {
+            Source::Signals if was_terminated(&self.signals) => self.tell(Event::Terminate),
+            Source::Signals => {}
+            Source::Listener => self.sessions.accept(),
+            Source::Session(conn) => self.visit(conn),
+            Source::Peer(index) => self.listen_to(index, AT_A_TIME),
+            Source::Exit(index) => self.collect(index),
+        }
+    }
+}
+
+/// Listening.
+impl Daemon {
+    fn visit(&mut self, conn: Conn) {
+        match self.sessions.receive(conn) {
+            None => {}
+            Some(Visit::Knock { conn, hello }) => self.knock(conn, hello),
+            Some(Visit::Run { conn, .. }) => {
+                let left = self.sessions.refuse(conn, "this broker runs a machine already");
+                self.left(&left);
+            }
+            Some(Visit::Monitor { conn, request }) => self.tell(Event::Monitor { from: conn, request }),
+            Some(left @ Visit::Left { .. }) => self.left(&left),
+        }
+    }
+
+    fn left(&mut self, visit: &Visit) {
+        if let Visit::Left { conn } = visit
+            && self.owner == Some(*conn)
+        {
+            self.owner = None;
+            self.tell(Event::OwnerGone);
+        }
+    }
+
+    fn knock(&mut self, conn: Conn, hello: Hello) {
+        let killable = self.handle_of(conn).is_some();
+        self.tell(Event::Knock { conn, hello, killable });
+    }
+
+    /// The process at the other end, if it is one that can be seen from here.
+    fn handle_of(&self, conn: Conn) -> Option<ProcessHandle> {
+        let pid = self.sessions.get(conn)?.peer_pid().ok()?;
+        ProcessHandle::open(pid).ok()
+    }
+
+    /// Takes up to `most` messages of a peer.
+    fn listen_to(&mut self, index: usize, most: usize) {
+        for _ in 0..most {
+            let Some(peer) = &mut self.peers[index] else { return };
+            let (id, pid) = (peer.id, peer.pid());
+            let Some(session) = &mut peer.session else { return };
+            let message = match session.try_recv() {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(error) => {
+                    peer.session = None;
+                    let why = if is_hang_up(&error) { "it hung up".to_owned() } else { error.to_string() };
+                    return self.tell(Event::Lost { peer: id, why });
+                }
+            };
+            let idle = self.is_idle(index);
+            match judge(id, self.roles[index], pid, idle, message.control) {
+                Ok(Heard::Event(event)) => self.heard(event),
+                Ok(Heard::Log(record)) => self.pass_on(id, record),
+                Ok(Heard::Trail(bytes)) => self.write_trail(&bytes),
+                Err(why) => self.tell(Event::Lost { peer: id, why }),
+            }
+        }
+    }
+
+    fn heard(&mut self, event: Event) {
+        if let Event::Report(report) = &event {
+            self.report.get_or_insert_with(|| report.clone());
+        }
+        self.tell(event);
+    }
+
+    /// Has the server behind a link answered everything? The worker counts as idle: nobody waits for it.
+    fn is_idle(&self, index: usize) -> bool {
+        let link = index.checked_sub(1).and_then(|place| self.memory.links.get(place));
+        link.is_none_or(|link| {
+            let (requested, replied, _) = link.counts();
+            replied >= requested
+        })
+    }
+
+    /// A process is dead. What it said before counts.
+    fn collect(&mut self, index: usize) {
+        // In the same round a successor may have taken the place of the one that was seen dead.
+        let is_dead = |peer: &Process| peer.handle.as_ref().is_some_and(|handle| handle.wait_dead(Some(Instant::now())).unwrap_or(true));
+        if !self.peers[index].as_ref().is_some_and(is_dead) {
+            return;
+        }
+        self.listen_to(index, LEFT_BEHIND);
+        let Some(peer) = &mut self.peers[index] else { return };
+        let (id, exit) = (peer.id, peer.collect());
+        self.tell(Event::Exited { peer: id, exit });
+    }
+}
+
+/// Acting.
+impl Daemon {
+    fn carry_out(&mut self) {
+        while let Some(action) = self.core.next_action() {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn(peer) => self.spawn(peer),
+            Action::Adopt { conn, peer } => self.adopt(conn, peer),
+            Action::Refuse { conn, reason } => drop(self.sessions.refuse(conn, &reason)),
+            Action::Admit(peer) => self.admit(peer),
+            Action::Start(peer) => self.send(peer, &Control::Start),
+            Action::Stop { peer, grace } => {
+                let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+                self.send(peer, &Control::Stop { grace_ns });
+            }
+            Action::Kill(peer) => self.with(peer, |process| process.kill()),
+            Action::Disconnect(peer) => self.with(peer, |process| {
+                process.session = None;
+                process.handle = None;
+            }),
+            Action::SetGeneration { link, generation } => {
+                if let Some(link) = self.memory.link(link) {
+                    link.set_generation(generation);
+                }
+            }
+            Action::LinkLost { link, generation } => self.to_worker(&Control::LinkLost { link, generation }),
+            Action::LinkReplaced { link, generation } => self.to_worker(&Control::LinkReplaced { link, generation }),
+            Action::PowerButton => self.to_worker(&Control::PowerButton),
+            Action::Reset => self.to_worker(&Control::Reset),
+            Action::Clock(to) => self.memory.move_clock(to),
+            Action::ReplyStatus { to, running } => {
+                let status = self.memory.status(running);
+                self.sessions.tell(to, &Control::MonitorReply(MonitorReply::Status(status)));
+            }
+            Action::Reply { to, reply } => self.sessions.tell(to, &Control::MonitorReply(reply)),
+            Action::Log { level, peer, text } => {
+                let at = self.memory.now();
+                self.pass_on(peer, LogRecord { level, at, text });
+            }
+            Action::Finish { reason, detail } => self.finish(reason, detail),
+        }
+    }
+
+    /// The process of a peer, unless a successor has taken its place.
+    fn with(&mut self, peer: PeerId, act: impl FnOnce(&mut Process)) {
+        let slot = usize::from(peer.index).checked_sub(1).and_then(|index| self.peers.get_mut(index));
+        if let Some(Some(process)) = slot
+            && process.id == peer
+        {
+            act(process);
+        }
+    }
+
+    fn spawn(&mut self, peer: PeerId) {
+        let index = usize::from(peer.index) - 1;
+        match Process::spawn(peer, self.roles[index]) {
+            Ok(process) => self.peers[index] = Some(process),
+            Err(why) => self.tell(Event::SpawnFailed { peer, why }),
+        }
+    }
+
+    fn adopt(&mut self, conn: Conn, peer: PeerId) {
+        let handle = self.handle_of(conn);
+        if let Some(session) = self.sessions.take(conn) {
+            self.peers[usize::from(peer.index) - 1] = Some(Process::adopted(peer, session, handle));
+        }
+    }
+
+    /// Welcome, and everything that it needs.
+    fn admit(&mut self, peer: PeerId) {
+        let index = usize::from(peer.index) - 1;
+        let Some(Some(process)) = self.peers.get(index) else { return };
+        let Some(session) = &process.session else { return };
+        let welcome = session.send(&Control::Welcome { abi_version: ABI_VERSION, peer });
+        let sent = welcome.and_then(|()| match index.checked_sub(1) {
+            None => attach::send_worker(session, peer, &self.plan, &self.memory),
+            Some(place) => attach::send_server(session, peer, place, &self.plan, &self.memory),
+        });
+        if let Err(error) = sent {
+            self.tell(Event::Lost { peer, why: error.to_string() });
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, control: &Control) {
+        let mut failed = None;
+        self.with(peer, |process| {
+            let sent = process.session.as_ref().map(|session| session.send(control));
+            failed = sent.and_then(Result::err);
+        });
+        // One that has hung up may have said why before.
+        if let Some(error) = failed.filter(|error| !is_hang_up(error)) {
+            self.tell(Event::Lost { peer, why: error.to_string() });
+        }
+    }
+
+    fn to_worker(&mut self, control: &Control) {
+        if let Some(worker) = self.peers[0].as_ref().map(|worker| worker.id) {
+            self.send(worker, control);
+        }
+    }
+
+    /// A line of the log goes to the owner, or where this process's own errors go.
+    fn pass_on(&mut self, peer: PeerId, record: LogRecord) {
+        let Some(owner) = self.owner else {
+            if record.level <= LogLevel::Warn {
+                eprintln!("broker: peer {peer}: {}", record.text);
+            }
+            return;
+        };
+        if self.unheard > 0 {
+            let text = format!("{} lines of the log were lost: nobody read them", self.unheard);
+            let lost = LogRecord { level: LogLevel::Warn, at: record.at, text };
+            let lost = Control::MonitorReply(MonitorReply::Log { peer: PeerId::BROKER, record: lost });
+            if self.sessions.mention(owner, &lost) {
+                self.unheard = 0;
+            }
+        }
+        let said = self.sessions.mention(owner, &Control::MonitorReply(MonitorReply::Log { peer, record }));
+        self.unheard += u64::from(!said);
+    }
+
+    fn write_trail(&mut self, bytes: &[u8]) {
+        let Some(trail) = &mut self.trail else { return };
+        if let Err(error) = trail.write_all(bytes) {
+            // A trail with a hole is worth nothing, so it ends here, and whoever wanted it is told.
+            self.trail = None;
+            let detail = format!("cannot write the trail: {error}");
+            self.tell(Event::Fatal { reason: ExitReason::Internal, detail });
+        }
+    }
+
+    fn finish(&mut self, reason: ExitReason, detail: String) {
+        let report = self.report.take().unwrap_or_else(|| self.memory.obituary());
+        let report = ExitReport { reason, detail, ..report };
+        if self.owner.is_none() && let Some(terminal) = &self.terminal {
+            terminal.restore();
+        }
+        self.sessions.tell_all_ended(&MonitorReply::Ended(report));
+        self.finished = Some(reason);
+    }
+}
+
+fn create(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|error| format!("cannot write the trail to '{}': {error}", path.display()))
+}
