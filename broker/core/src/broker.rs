@@ -9,7 +9,8 @@
 use crate::event::{Action, ClockMove, Conn, Event, Exit, Setup};
 use crate::peer::{Life, Origin, Peer};
 use atoll_abi::control::{
-    ConsoleRequest, ExitReport, Fault, FaultKind, Hello, LogLevel, MonitorReply, MonitorRequest, Role,
+    ConsoleRequest, ExitReport, Fault, FaultKind, Hello, LogLevel, MonitorReply, MonitorRequest,
+    Role,
 };
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{PeerId, VirtualTime};
@@ -56,7 +57,10 @@ pub struct Broker {
 impl Broker {
     /// A machine whose processes are not started yet. The first peer is the worker.
     pub fn new(setup: Setup) -> Self {
-        let peers = (1..).zip(setup.peers).map(|(index, peer)| Peer::new(peer, index)).collect();
+        let peers = (1..)
+            .zip(setup.peers)
+            .map(|(index, peer)| Peer::new(peer, index))
+            .collect();
         Self {
             peers,
             grace: setup.grace,
@@ -109,10 +113,18 @@ impl Broker {
         self.last_event = now;
         match event {
             Event::Hello { peer, hello, pid } => self.on_hello(now, peer, &hello, pid),
-            Event::Knock { conn, hello, killable } => self.on_knock(now, conn, &hello, killable),
+            Event::Knock {
+                conn,
+                hello,
+                killable,
+            } => self.on_knock(now, conn, &hello, killable),
             Event::SpawnFailed { peer, why } => self.on_spawn_failed(now, peer, why),
             Event::Ready { peer } => self.on_ready(now, peer),
-            Event::Beat { peer, progress, idle } => {
+            Event::Beat {
+                peer,
+                progress,
+                idle,
+            } => {
                 if let Some(index) = self.current(peer) {
                     self.peers[index].beat(now, progress, idle);
                 }
@@ -176,14 +188,24 @@ impl Broker {
     }
 
     fn on_hello(&mut self, now: Duration, id: PeerId, hello: &Hello, pid: u32) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         let peer = &mut self.peers[index];
         if peer.life != Life::Starting {
             return self.on_lost(now, id, "it introduced itself twice".into());
         }
-        let stranger = (hello.pid != pid).then(|| format!("process {pid} says that it is process {}", hello.pid));
+        let stranger = (hello.pid != pid)
+            .then(|| format!("process {pid} says that it is process {}", hello.pid));
         if let Some(what) = peer.objection(hello).or(stranger) {
-            return self.on_fault(now, id, Fault { kind: FaultKind::Config, what });
+            return self.on_fault(
+                now,
+                id,
+                Fault {
+                    kind: FaultKind::Config,
+                    what,
+                },
+            );
         }
         peer.pid = pid;
         peer.life = Life::Attached;
@@ -212,10 +234,21 @@ impl Broker {
         if self.phase >= Phase::Stopping {
             return Err("the machine is ending".into());
         }
-        let named = self.peers.iter().position(|peer| peer.setup.name == hello.name);
+        let named = self
+            .peers
+            .iter()
+            .position(|peer| peer.setup.name == hello.name);
         let Some(index) = named else {
-            let names: Vec<_> = self.peers.iter().map(|peer| peer.setup.name.as_str()).collect();
-            return Err(format!("this machine has no '{}'; it has {}", hello.name, names.join(", ")));
+            let names: Vec<_> = self
+                .peers
+                .iter()
+                .map(|peer| peer.setup.name.as_str())
+                .collect();
+            return Err(format!(
+                "this machine has no '{}'; it has {}",
+                hello.name,
+                names.join(", ")
+            ));
         };
         let peer = &self.peers[index];
         if let Some(objection) = peer.objection(hello) {
@@ -224,16 +257,27 @@ impl Broker {
         match (peer.setup.origin, peer.life) {
             (Origin::Spawned, _) => Err(format!("the broker starts {} itself", hello.name)),
             (Origin::External, Life::Expected) => Ok(index),
-            (Origin::External, Life::Fencing) => Err(format!("the predecessor of {} is not dead yet", hello.name)),
-            (Origin::External, _) => Err(format!("{} is served by process {} already", hello.name, peer.pid)),
+            (Origin::External, Life::Fencing) => {
+                Err(format!("the predecessor of {} is not dead yet", hello.name))
+            }
+            (Origin::External, _) => Err(format!(
+                "{} is served by process {} already",
+                hello.name, peer.pid
+            )),
         }
     }
 
     fn on_ready(&mut self, now: Duration, id: PeerId) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         let peer = &mut self.peers[index];
         if peer.life != Life::Attached {
-            return self.on_lost(now, id, "it said that it is ready when nobody had asked".into());
+            return self.on_lost(
+                now,
+                id,
+                "it said that it is ready when nobody had asked".into(),
+            );
         }
         peer.serve(now);
         let link = peer.setup.link;
@@ -250,7 +294,9 @@ impl Broker {
 
     /// Everybody is there, so the guest may run.
     fn try_run(&mut self) {
-        let ready = |peer: &Peer| peer.life == Life::Serving && (peer.attached || !peer.setup.awaits_console);
+        let ready = |peer: &Peer| {
+            peer.life == Life::Serving && (peer.attached || !peer.setup.awaits_console)
+        };
         if self.phase != Phase::Starting || !self.peers.iter().all(ready) {
             return;
         }
@@ -270,7 +316,10 @@ impl Broker {
     fn forget_run_until(&mut self) {
         if let Some(to) = self.run_until.take() {
             let reason = "another request moved the horizon".into();
-            self.act(Action::Reply { to, reply: MonitorReply::Failed { reason } });
+            self.act(Action::Reply {
+                to,
+                reply: MonitorReply::Failed { reason },
+            });
         }
     }
 
@@ -284,20 +333,30 @@ impl Broker {
 /// Failing and coming back.
 impl Broker {
     fn on_spawn_failed(&mut self, now: Duration, id: PeerId, why: String) {
-        let Some(index) = self.current(id) else { return };
-        let kind = if self.ran { FaultKind::Host } else { FaultKind::Config };
+        let Some(index) = self.current(id) else {
+            return;
+        };
+        let kind = if self.ran {
+            FaultKind::Host
+        } else {
+            FaultKind::Config
+        };
         self.peers[index].fault = Some(Fault { kind, what: why });
         self.gone(now, index);
     }
 
     fn on_fault(&mut self, now: Duration, id: PeerId, fault: Fault) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         self.peers[index].fault.get_or_insert(fault);
         self.fence(now, index);
     }
 
     fn on_lost(&mut self, now: Duration, id: PeerId, why: String) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         let peer = &mut self.peers[index];
         if peer.life == Life::Stopping && peer.killable {
             // It closes what it has and is about to exit, as it was told to.
@@ -333,7 +392,9 @@ impl Broker {
     }
 
     fn on_exited(&mut self, now: Duration, id: PeerId, exit: Exit) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         let peer = &mut self.peers[index];
         if !peer.has_process() {
             return;
@@ -361,7 +422,9 @@ impl Broker {
         match self.phase {
             Phase::Starting | Phase::Running | Phase::PoweringOff => self.replace(now, index),
             // Whatever it published is in the link, and a successor makes it durable.
-            Phase::Stopping | Phase::Draining if self.ran && !self.peers[index].stopped => self.replace(now, index),
+            Phase::Stopping | Phase::Draining if self.ran && !self.peers[index].stopped => {
+                self.replace(now, index)
+            }
             _ => self.bury(now, index),
         }
     }
@@ -391,8 +454,14 @@ impl Broker {
         };
         let why = self.peers[index].why();
         let name = self.peers[index].setup.name.clone();
-        let Some(delay) = delay else { return self.give_up(now, index, first, format!("{name}: {why}")) };
-        self.log(LogLevel::Warn, index, format!("{name} is lost ({why}); starting it anew"));
+        let Some(delay) = delay else {
+            return self.give_up(now, index, first, format!("{name}: {why}"));
+        };
+        self.log(
+            LogLevel::Warn,
+            index,
+            format!("{name} is lost ({why}); starting it anew"),
+        );
         let peer = &mut self.peers[index];
         peer.succeed();
         peer.waiting = Some(why);
@@ -400,8 +469,15 @@ impl Broker {
     }
 
     fn give_up(&mut self, now: Duration, index: usize, first: bool, detail: String) {
-        let config = self.peers[index].fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Config);
-        let reason = if first || (config && !self.ran) { ExitReason::BadConfig } else { ExitReason::DeviceLost };
+        let config = self.peers[index]
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.kind == FaultKind::Config);
+        let reason = if first || (config && !self.ran) {
+            ExitReason::BadConfig
+        } else {
+            ExitReason::DeviceLost
+        };
         self.log(LogLevel::Error, index, detail.clone());
         self.end(now, reason, detail);
         self.bury(now, index);
@@ -474,7 +550,10 @@ impl Broker {
             return;
         }
         self.phase = Phase::Ended;
-        let (reason, detail) = self.end.take().unwrap_or((ExitReason::Internal, "it ended for no reason".into()));
+        let (reason, detail) = self
+            .end
+            .take()
+            .unwrap_or((ExitReason::Internal, "it ended for no reason".into()));
         self.act(Action::Finish { reason, detail });
     }
 
@@ -482,7 +561,8 @@ impl Broker {
         if !self.peers[0].is_here() || self.phase >= Phase::Draining {
             return;
         }
-        self.end.get_or_insert((report.reason, report.detail.clone()));
+        self.end
+            .get_or_insert((report.reason, report.detail.clone()));
         self.peers[0].enter(Life::Stopping, Some(now + PARTING));
         self.drain(now);
     }
@@ -509,11 +589,17 @@ impl Broker {
         let over = |deadline: Option<Duration>| deadline.is_some_and(|deadline| now >= deadline);
         if over(self.grace_ends) {
             let grace = self.grace.as_secs();
-            let detail = format!("the guest did not power off within {grace} s after its power button was pressed");
+            let detail = format!(
+                "the guest did not power off within {grace} s after its power button was pressed"
+            );
             self.end(now, ExitReason::Terminated, detail);
         }
         if over(self.wall_limit) {
-            self.end(now, ExitReason::WallDeadline, "the wall-clock limit was reached".into());
+            self.end(
+                now,
+                ExitReason::WallDeadline,
+                "the wall-clock limit was reached".into(),
+            );
         }
         for index in 0..self.peers.len() {
             self.tick_peer(now, index);
@@ -555,7 +641,11 @@ impl Broker {
     fn kill_late(&mut self, now: Duration, index: usize) {
         let (id, killable) = (self.peers[index].id, self.peers[index].killable);
         let name = self.peers[index].setup.name.clone();
-        self.log(LogLevel::Error, index, format!("{name} did not end in time"));
+        self.log(
+            LogLevel::Error,
+            index,
+            format!("{name} did not end in time"),
+        );
         if killable {
             self.peers[index].enter(Life::Fencing, Some(now + PARTING));
             self.act(Action::Kill(id));
@@ -567,7 +657,11 @@ impl Broker {
     /// The machine ends without having seen the end of this one.
     fn abandon(&mut self, now: Duration, index: usize) {
         let peer = self.peers[index].id;
-        self.log(LogLevel::Error, index, format!("{} cannot be ended", self.peers[index].setup.name));
+        self.log(
+            LogLevel::Error,
+            index,
+            format!("{} cannot be ended", self.peers[index].setup.name),
+        );
         self.act(Action::Disconnect(peer));
         self.bury(now, index);
     }
@@ -576,7 +670,9 @@ impl Broker {
 /// People.
 impl Broker {
     fn on_console(&mut self, now: Duration, id: PeerId, request: ConsoleRequest) {
-        let Some(index) = self.current(id) else { return };
+        let Some(index) = self.current(id) else {
+            return;
+        };
         match request {
             ConsoleRequest::Quit => self.end(now, ExitReason::Quit, String::new()),
             ConsoleRequest::Attached => {
@@ -595,7 +691,9 @@ impl Broker {
                 let running = runs && !self.paused;
                 return self.act(Action::ReplyStatus { to, running });
             }
-            MonitorRequest::Peers => MonitorReply::Peers(self.peers.iter().map(Peer::status).collect()),
+            MonitorRequest::Peers => {
+                MonitorReply::Peers(self.peers.iter().map(Peer::status).collect())
+            }
             MonitorRequest::Quit => {
                 self.end(now, ExitReason::Quit, String::new());
                 MonitorReply::Done
@@ -604,7 +702,9 @@ impl Broker {
                 self.terminate(now);
                 MonitorReply::Done
             }
-            _ if !runs => MonitorReply::Failed { reason: format!("the machine is {}", self.phase_name()) },
+            _ if !runs => MonitorReply::Failed {
+                reason: format!("the machine is {}", self.phase_name()),
+            },
             MonitorRequest::Pause => {
                 self.hold();
                 MonitorReply::Done
@@ -642,7 +742,10 @@ impl Broker {
     fn on_horizon(&mut self) {
         if let Some(to) = self.run_until.take() {
             self.hold();
-            self.act(Action::Reply { to, reply: MonitorReply::Done });
+            self.act(Action::Reply {
+                to,
+                reply: MonitorReply::Done,
+            });
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What the state machine is told, and what it asks for.
 
 use crate::peer::PeerSetup;
-use atoll_abi::control::{ConsoleRequest, ExitReport, Fault, Hello, LogLevel, MonitorReply, MonitorRequest};
+use atoll_abi::control::{
+    ConsoleRequest, ExitReport, Fault, Hello, LogLevel, MonitorReply, MonitorRequest,
+};
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{LinkId, PeerId, VirtualTime};
 use std::time::Duration;
@@ -25,24 +27,56 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A peer that the broker started introduces itself. `pid` is the one that was started.
-    Hello { peer: PeerId, hello: Hello, pid: u32 },
+    Hello {
+        peer: PeerId,
+        hello: Hello,
+        pid: u32,
+    },
     /// Somebody who came by himself introduces himself. `killable`: the broker holds a handle of his process.
-    Knock { conn: Conn, hello: Hello, killable: bool },
+    Knock {
+        conn: Conn,
+        hello: Hello,
+        killable: bool,
+    },
     /// It could not even be started.
-    SpawnFailed { peer: PeerId, why: String },
-    Ready { peer: PeerId },
+    SpawnFailed {
+        peer: PeerId,
+        why: String,
+    },
+    Ready {
+        peer: PeerId,
+    },
     /// It is alive. `idle`: it has answered all that it was asked.
-    Beat { peer: PeerId, progress: u64, idle: bool },
+    Beat {
+        peer: PeerId,
+        progress: u64,
+        idle: bool,
+    },
     /// It says that it cannot go on.
-    Fault { peer: PeerId, fault: Fault },
+    Fault {
+        peer: PeerId,
+        fault: Fault,
+    },
     /// Its session is closed, or it broke the protocol, or it does not read.
-    Lost { peer: PeerId, why: String },
+    Lost {
+        peer: PeerId,
+        why: String,
+    },
     /// Its process is gone and was collected.
-    Exited { peer: PeerId, exit: Exit },
+    Exited {
+        peer: PeerId,
+        exit: Exit,
+    },
     /// The worker's last words.
     Report(ExitReport),
-    Console { peer: PeerId, request: ConsoleRequest },
-    Monitor { from: Conn, request: MonitorRequest },
+    Console {
+        peer: PeerId,
+        request: ConsoleRequest,
+    },
+    Monitor {
+        from: Conn,
+        request: MonitorRequest,
+    },
     /// The worker stands at the horizon.
     AtHorizon,
     /// The machine's owner hung up.
@@ -50,7 +84,10 @@ pub enum Event {
     /// SIGTERM.
     Terminate,
     /// Something failed that leaves no choice.
-    Fatal { reason: ExitReason, detail: String },
+    Fatal {
+        reason: ExitReason,
+        detail: String,
+    },
     /// Time passed.
     Tick,
 }
@@ -78,38 +115,71 @@ impl std::fmt::Display for Exit {
 pub enum Action {
     Spawn(PeerId),
     /// Bind this session to the peer; an `Admit` follows.
-    Adopt { conn: Conn, peer: PeerId },
+    Adopt {
+        conn: Conn,
+        peer: PeerId,
+    },
     /// Tell him to go away, and why, and close.
-    Refuse { conn: Conn, reason: String },
+    Refuse {
+        conn: Conn,
+        reason: String,
+    },
     /// Welcome it and hand over all that it needs.
     Admit(PeerId),
     Start(PeerId),
-    Stop { peer: PeerId, grace: Duration },
+    Stop {
+        peer: PeerId,
+        grace: Duration,
+    },
     /// Kill its process; `Exited` follows.
     Kill(PeerId),
     /// Close its session: there is no process that could be killed.
     Disconnect(PeerId),
     /// From now on only this generation may serve the link.
-    SetGeneration { link: LinkId, generation: u32 },
+    SetGeneration {
+        link: LinkId,
+        generation: u32,
+    },
     /// To the worker, if it is there.
-    LinkLost { link: LinkId, generation: u32 },
-    LinkReplaced { link: LinkId, generation: u32 },
+    LinkLost {
+        link: LinkId,
+        generation: u32,
+    },
+    LinkReplaced {
+        link: LinkId,
+        generation: u32,
+    },
     PowerButton,
     Reset,
     Clock(ClockMove),
     /// Fill in what the clock page says, and answer.
-    ReplyStatus { to: Conn, running: bool },
-    Reply { to: Conn, reply: MonitorReply },
-    Log { level: LogLevel, peer: PeerId, text: String },
+    ReplyStatus {
+        to: Conn,
+        running: bool,
+    },
+    Reply {
+        to: Conn,
+        reply: MonitorReply,
+    },
+    Log {
+        level: LogLevel,
+        peer: PeerId,
+        text: String,
+    },
     /// All is over; the last action of all.
-    Finish { reason: ExitReason, detail: String },
+    Finish {
+        reason: ExitReason,
+        detail: String,
+    },
 }
 
 /// All that there is to do to virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockMove {
     /// Run up to the horizon; the pace begins anew here and now.
-    Run { horizon: VirtualTime },
+    Run {
+        horizon: VirtualTime,
+    },
     Hold,
     /// The machine ends at the next boundary.
     Stop,

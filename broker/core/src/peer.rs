@@ -140,19 +140,27 @@ impl Peer {
         }
         let care = &self.setup.care;
         let beat = care.beat_within.map(|within| self.last_beat + within);
-        let progress = care.progress_within.map(|within| self.last_progress + within);
+        let progress = care
+            .progress_within
+            .map(|within| self.last_progress + within);
         beat.into_iter().chain(progress).min()
     }
 
     /// Why a serving peer counts as hung.
     pub(crate) fn hung(&self, now: Duration) -> Option<String> {
         let care = &self.setup.care;
-        let over = |since: Duration, within: Option<Duration>| within.is_some_and(|within| now >= since + within);
+        let over = |since: Duration, within: Option<Duration>| {
+            within.is_some_and(|within| now >= since + within)
+        };
         if over(self.last_beat, care.beat_within) {
-            return Some(format!("no heartbeat for {} s", (now - self.last_beat).as_secs()));
+            return Some(format!(
+                "no heartbeat for {} s",
+                (now - self.last_beat).as_secs()
+            ));
         }
         let stuck = (now - self.last_progress).as_secs();
-        over(self.last_progress, care.progress_within).then(|| format!("no progress for {stuck} s although requests wait"))
+        over(self.last_progress, care.progress_within)
+            .then(|| format!("no progress for {stuck} s although requests wait"))
     }
 
     /// Counts a restart; how long to wait before it, or `None` when there were too many.
@@ -184,7 +192,10 @@ impl Peer {
             ));
         }
         if hello.role != self.setup.role {
-            return Some(format!("{} is served by a {:?}, not by a {:?}", self.setup.name, self.setup.role, hello.role));
+            return Some(format!(
+                "{} is served by a {:?}, not by a {:?}",
+                self.setup.name, self.setup.role, hello.role
+            ));
         }
         None
     }
@@ -203,6 +214,8 @@ impl Peer {
     /// What the user is told of its loss.
     pub(crate) fn why(&self) -> String {
         let fault = self.fault.as_ref().map(|fault| fault.what.clone());
-        fault.or_else(|| self.cause.clone()).unwrap_or_else(|| "it is gone".into())
+        fault
+            .or_else(|| self.cause.clone())
+            .unwrap_or_else(|| "it is gone".into())
     }
 }

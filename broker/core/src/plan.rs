@@ -6,12 +6,16 @@
 use crate::event::Setup;
 use crate::peer::{Origin, PeerSetup};
 use crate::policy::Care;
-use atoll_abi::config::{BlockConfig, CacheMode, CharConfig, CharKind, Config, ImageFormat, WorkerConfig, WorkerLink};
+use atoll_abi::config::{
+    BlockConfig, CacheMode, CharConfig, CharKind, Config, ImageFormat, WorkerConfig, WorkerLink,
+};
 use atoll_abi::control::Role;
 use atoll_abi::link::{LinkGeometry, LinkKind};
 use atoll_abi::route::{ROUTES, Route, RouteKind};
 use atoll_abi::{LinkId, PeerId, VirtualTime, clock};
-use machine_spec::{CharBackend, Drive, Image, Machine, Place, PlaceKind, Policy, Resolved, WorkerMachine};
+use machine_spec::{
+    CharBackend, Drive, Image, Machine, Place, PlaceKind, Policy, Resolved, WorkerMachine,
+};
 
 /// The worker's index among the peers; 0 is the broker.
 const WORKER: PeerId = PeerId::new(1, 0);
@@ -62,9 +66,17 @@ impl Plan {
         };
         let worker = WorkerMachine::new(machine, resolved);
         let places = &worker.guest.places;
-        let links = (0..).zip(places).map(|(id, place)| link(machine, place, LinkId(id))).collect::<Result<Vec<_>, _>>()?;
+        let links = (0..)
+            .zip(places)
+            .map(|(id, place)| link(machine, place, LinkId(id)))
+            .collect::<Result<Vec<_>, _>>()?;
         let routes = routes(places)?;
-        Ok(Self { worker, policy, links, routes })
+        Ok(Self {
+            worker,
+            policy,
+            links,
+            routes,
+        })
     }
 
     /// The peers, for the state machine. `is_external` says of a name whether somebody else starts it.
@@ -72,13 +84,20 @@ impl Plan {
         let peer = |role, name: &str, link, wait| PeerSetup {
             role,
             name: name.to_owned(),
-            origin: if is_external(name) { Origin::External } else { Origin::Spawned },
+            origin: if is_external(name) {
+                Origin::External
+            } else {
+                Origin::Spawned
+            },
             care: care(role, wait),
             link,
             awaits_console: wait,
         };
         let worker = peer(Role::Worker, WORKER_NAME, None, false);
-        let servers = self.links.iter().map(|link| peer(link.role(), &link.name, Some(link.id), link.waits()));
+        let servers = self
+            .links
+            .iter()
+            .map(|link| peer(link.role(), &link.name, Some(link.id), link.waits()));
         Setup {
             peers: std::iter::once(worker).chain(servers).collect(),
             grace: machine.grace,
@@ -89,7 +108,12 @@ impl Plan {
 
     /// What the worker is told.
     pub fn worker_config(&self) -> WorkerConfig {
-        let link = |link: &LinkPlan| WorkerLink { link: link.id, kind: link.kind, name: link.name.clone(), generation: 0 };
+        let link = |link: &LinkPlan| WorkerLink {
+            link: link.id,
+            kind: link.kind,
+            name: link.name.clone(),
+            generation: 0,
+        };
         WorkerConfig {
             machine: self.worker.to_bytes(),
             links: self.links.iter().map(link).collect(),
@@ -109,22 +133,43 @@ impl LinkPlan {
     }
 
     fn waits(&self) -> bool {
-        matches!(&self.config, Config::Char(CharConfig { kind: CharKind::UnixServer { wait: true, .. }, .. }))
+        matches!(
+            &self.config,
+            Config::Char(CharConfig {
+                kind: CharKind::UnixServer { wait: true, .. },
+                ..
+            })
+        )
     }
 }
 
 /// A process that waits for somebody to connect may wait for ever.
 fn care(role: Role, wait: bool) -> Care {
     let care = Care::of(role);
-    Care { start_within: care.start_within.filter(|_| !wait), ..care }
+    Care {
+        start_within: care.start_within.filter(|_| !wait),
+        ..care
+    }
 }
 
 fn link(machine: &Machine, place: &Place, id: LinkId) -> Result<LinkPlan, PlanError> {
     let (kind, config) = match &place.kind {
-        PlaceKind::Serial { index } => (LinkKind::Char, Config::Char(char_config(machine, *index, &place.id)?)),
-        PlaceKind::VirtioBlk { .. } => (LinkKind::Block, Config::Block(block_config(machine, &place.id)?)),
+        PlaceKind::Serial { index } => (
+            LinkKind::Char,
+            Config::Char(char_config(machine, *index, &place.id)?),
+        ),
+        PlaceKind::VirtioBlk { .. } => (
+            LinkKind::Block,
+            Config::Block(block_config(machine, &place.id)?),
+        ),
     };
-    let wants_console = matches!(&config, Config::Char(CharConfig { kind: CharKind::Stdio { .. }, .. }));
+    let wants_console = matches!(
+        &config,
+        Config::Char(CharConfig {
+            kind: CharKind::Stdio { .. },
+            ..
+        })
+    );
     let wants_overlay = matches!(&config, Config::Block(BlockConfig { snapshot: true, .. }));
     Ok(LinkPlan {
         id,
@@ -139,21 +184,38 @@ fn link(machine: &Machine, place: &Place, id: LinkId) -> Result<LinkPlan, PlanEr
 
 fn char_config(machine: &Machine, index: u8, label: &str) -> Result<CharConfig, PlanError> {
     let serial = machine.serials.iter().find(|serial| serial.index == index);
-    let chardev = serial.and_then(|serial| machine.chardevs.iter().find(|chardev| chardev.id == serial.chardev));
+    let chardev = serial.and_then(|serial| {
+        machine
+            .chardevs
+            .iter()
+            .find(|chardev| chardev.id == serial.chardev)
+    });
     let chardev = chardev.ok_or_else(|| PlanError(format!("{label} has no character device")))?;
     let kind = match &chardev.backend {
-        CharBackend::Stdio => CharKind::Stdio { signal_to_guest: true },
+        CharBackend::Stdio => CharKind::Stdio {
+            signal_to_guest: true,
+        },
         CharBackend::Pty => CharKind::Pty,
-        CharBackend::Unix { path, wait } => CharKind::UnixServer { path: text(path)?, wait: *wait },
-        CharBackend::File { path, append } => CharKind::File { path: text(path)?, append: *append },
+        CharBackend::Unix { path, wait } => CharKind::UnixServer {
+            path: text(path)?,
+            wait: *wait,
+        },
+        CharBackend::File { path, append } => CharKind::File {
+            path: text(path)?,
+            append: *append,
+        },
         CharBackend::Null => CharKind::Null,
     };
-    Ok(CharConfig { kind, label: label.to_owned() })
+    Ok(CharConfig {
+        kind,
+        label: label.to_owned(),
+    })
 }
 
 fn block_config(machine: &Machine, id: &str) -> Result<BlockConfig, PlanError> {
     let drive = machine.drives.iter().find(|drive| drive.id == id);
-    let Drive { image, .. } = drive.ok_or_else(|| PlanError(format!("there is no drive '{id}'")))?;
+    let Drive { image, .. } =
+        drive.ok_or_else(|| PlanError(format!("there is no drive '{id}'")))?;
     Ok(BlockConfig {
         path: text(&image.path)?,
         format: match image.format {
@@ -165,7 +227,11 @@ fn block_config(machine: &Machine, id: &str) -> Result<BlockConfig, PlanError> {
         snapshot: image.snapshot,
         discard: image.discard,
         detect_zeroes: false,
-        backing_allowed: image.backing.iter().map(|path| text(path)).collect::<Result<_, _>>()?,
+        backing_allowed: image
+            .backing
+            .iter()
+            .map(|path| text(path))
+            .collect::<Result<_, _>>()?,
         lock: true,
         label: id.to_owned(),
     })
@@ -192,22 +258,38 @@ const BLOCK_VECTORS: u16 = 2;
 
 /// Who may raise what. All models sit in the worker, so it owns every row.
 fn routes(places: &[Place]) -> Result<Vec<Route>, PlanError> {
-    let row = |device, kind, source, input| Route { kind, device, source, input, owner: WORKER };
+    let row = |device, kind, source, input| Route {
+        kind,
+        device,
+        source,
+        input,
+        owner: WORKER,
+    };
     let mut routes = Vec::new();
     for (device, place) in (0..).zip(places) {
         match &place.kind {
             PlaceKind::Serial { index } => {
                 // COM1 and COM3 share ISA interrupt 4, COM2 and COM4 interrupt 3, as on every PC.
-                routes.push(row(device, RouteKind::Edge, 0, if index % 2 == 0 { 4 } else { 3 }));
+                routes.push(row(
+                    device,
+                    RouteKind::Edge,
+                    0,
+                    if index % 2 == 0 { 4 } else { 3 },
+                ));
             }
             PlaceKind::VirtioBlk { pci_slot, .. } => {
                 routes.push(row(device, RouteKind::Level, 0, pci_input(*pci_slot)));
-                routes.extend((0..BLOCK_VECTORS).map(|vector| row(device, RouteKind::Msi, vector, 0)));
+                routes.extend(
+                    (0..BLOCK_VECTORS).map(|vector| row(device, RouteKind::Msi, vector, 0)),
+                );
             }
         }
     }
     if routes.len() > ROUTES {
-        return Err(PlanError(format!("{} interrupt routes are more than a machine has ({ROUTES})", routes.len())));
+        return Err(PlanError(format!(
+            "{} interrupt routes are more than a machine has ({ROUTES})",
+            routes.len()
+        )));
     }
     Ok(routes)
 }

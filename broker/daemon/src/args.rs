@@ -45,15 +45,32 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut arguments = arguments.into_iter();
     while let Some(flag) = arguments.next() {
         let flag = flag.to_string_lossy().into_owned();
-        let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| format!("{flag} needs a value"))
+        };
         match flag.as_str() {
             "--session-fd" => {
-                let number = value()?.to_str().and_then(|text| text.parse().ok()).filter(|&fd| fd > 2);
-                args.session_fd = Some(number.ok_or("--session-fd needs the number of a descriptor above 2")?);
+                let number = value()?
+                    .to_str()
+                    .and_then(|text| text.parse().ok())
+                    .filter(|&fd| fd > 2);
+                args.session_fd =
+                    Some(number.ok_or("--session-fd needs the number of a descriptor above 2")?);
             }
             "--listen" => args.listen = Some(value()?.into()),
-            "--external" => args.external.push(value()?.into_string().map_err(|_| "--external needs text")?),
-            "--version" => return Ok(Command::Print(format!("broker {}", env!("CARGO_PKG_VERSION")))),
+            "--external" => args.external.push(
+                value()?
+                    .into_string()
+                    .map_err(|_| "--external needs text")?,
+            ),
+            "--version" => {
+                return Ok(Command::Print(format!(
+                    "broker {}",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
             "-h" | "--help" => return Ok(Command::Print(USAGE.into())),
             other => return Err(format!("unknown argument '{other}'\n{USAGE}")),
         }
@@ -62,7 +79,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         return Err(format!("there is nobody to take a machine from\n{USAGE}"));
     }
     if args.listen.is_none() && !args.external.is_empty() {
-        return Err("--external needs --listen: somebody else's process has to reach the broker".into());
+        return Err(
+            "--external needs --listen: somebody else's process has to reach the broker".into(),
+        );
     }
     Ok(Command::Run(args))
 }
@@ -77,11 +96,17 @@ mod tests {
 
     #[test]
     fn an_owner_comes_by_inheritance_or_by_the_socket() {
-        let Ok(Command::Run(args)) = check("--session-fd 5 --listen /s --external vda") else { panic!() };
+        let Ok(Command::Run(args)) = check("--session-fd 5 --listen /s --external vda") else {
+            panic!()
+        };
         assert!(args.is_external("vda") && !args.is_external("worker"));
-        let Ok(Command::Run(args)) = check("--listen /s") else { panic!() };
+        let Ok(Command::Run(args)) = check("--listen /s") else {
+            panic!()
+        };
         assert!(args.is_external("worker"));
-        let Ok(Command::Run(args)) = check("--session-fd 5") else { panic!() };
+        let Ok(Command::Run(args)) = check("--session-fd 5") else {
+            panic!()
+        };
         assert!(!args.is_external("worker"));
     }
 

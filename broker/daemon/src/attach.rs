@@ -1,8 +1,8 @@
 //! The attach message of each peer: its configuration, and of the machine's memory what it may see.
 
+use atoll_abi::PeerId;
 use atoll_abi::config::Config;
 use atoll_abi::control::{Attach, Control, FileDesc, SegmentRole};
-use atoll_abi::PeerId;
 use atoll_transport::attach::Outgoing;
 use atoll_transport::{Result, Session};
 use broker_core::Plan;
@@ -14,7 +14,12 @@ use crate::memory::Memory;
 const OVERLAY: &str = "overlay";
 
 /// Hands the machine to its worker.
-pub(crate) fn send_worker(session: &Session, peer: PeerId, plan: &Plan, memory: &Memory) -> Result<()> {
+pub(crate) fn send_worker(
+    session: &Session,
+    peer: PeerId,
+    plan: &Plan,
+    memory: &Memory,
+) -> Result<()> {
     let mut out = Outgoing::default();
     out.segment(SegmentRole::GuestRam, memory.ram.segment())?;
     out.segment(SegmentRole::Clock, memory.clock.segment())?;
@@ -35,7 +40,13 @@ pub(crate) fn send_worker(session: &Session, peer: PeerId, plan: &Plan, memory: 
 }
 
 /// Hands its link to the back end at `place`: that and nothing else of the machine, least of all guest RAM.
-pub(crate) fn send_server(session: &Session, peer: PeerId, place: usize, plan: &Plan, memory: &Memory) -> Result<()> {
+pub(crate) fn send_server(
+    session: &Session,
+    peer: PeerId,
+    place: usize,
+    plan: &Plan,
+    memory: &Memory,
+) -> Result<()> {
     let mut out = Outgoing::default();
     let (link, server) = (&memory.links[place], &plan.links[place]);
     out.segment(SegmentRole::Bells, memory.bells.segment())?;
@@ -43,11 +54,17 @@ pub(crate) fn send_server(session: &Session, peer: PeerId, place: usize, plan: &
     let mut files = Vec::new();
     let mut file = |name: &str, fd| -> Result<()> {
         let fd = out.fd(fd)?;
-        files.push(FileDesc { name: name.to_owned(), fd });
+        files.push(FileDesc {
+            name: name.to_owned(),
+            fd,
+        });
         Ok(())
     };
     if server.wants_console {
-        memory.console.iter().try_for_each(|(name, fd)| file(name, fd.as_fd()))?;
+        memory
+            .console
+            .iter()
+            .try_for_each(|(name, fd)| file(name, fd.as_fd()))?;
     }
     if let Some(overlay) = &memory.overlays[place] {
         file(OVERLAY, overlay.as_fd())?;
@@ -55,8 +72,22 @@ pub(crate) fn send_server(session: &Session, peer: PeerId, place: usize, plan: &
     send(session, peer, server.config.clone(), out, files)
 }
 
-fn send(session: &Session, peer: PeerId, config: Config, out: Outgoing<'_>, files: Vec<FileDesc>) -> Result<()> {
+fn send(
+    session: &Session,
+    peer: PeerId,
+    config: Config,
+    out: Outgoing<'_>,
+    files: Vec<FileDesc>,
+) -> Result<()> {
     let Outgoing { segments, fds } = out;
     let fds: Vec<BorrowedFd<'_>> = fds;
-    session.send_with(&Control::Attach(Attach { peer, config, segments, files }), &fds)
+    session.send_with(
+        &Control::Attach(Attach {
+            peer,
+            config,
+            segments,
+            files,
+        }),
+        &fds,
+    )
 }

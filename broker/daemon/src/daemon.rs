@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use atoll_abi::control::{Control, ExitReport, Hello, LogLevel, LogRecord, MonitorReply, Role, RunRequest};
+use atoll_abi::control::{
+    Control, ExitReport, Hello, LogLevel, LogRecord, MonitorReply, Role, RunRequest,
+};
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{ABI_VERSION, PeerId};
 use atoll_transport::process::{self, ProcessHandle};
@@ -38,20 +40,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitReason, String> {
     let signals = take_signals()?;
     let listener = args.listen.as_deref().map(listen::bind).transpose()?;
     let mut sessions = Sessions::new(listener);
-    let inherited = args.session_fd.map(process::take_inherited).transpose().map_err(|error| error.to_string())?;
+    let inherited = args
+        .session_fd
+        .map(process::take_inherited)
+        .transpose()
+        .map_err(|error| error.to_string())?;
     let inherited = inherited.map(|fd| sessions.add(Session::from_fd(fd)));
     let mut parked = Vec::new();
-    let Some((owner, request, fds)) = await_owner(&mut sessions, inherited, &signals, &mut parked) else {
+    let Some((owner, request, fds)) = await_owner(&mut sessions, inherited, &signals, &mut parked)
+    else {
         return Ok(ExitReason::Quit);
     };
     let daemon = Daemon::new(args, request, fds, sessions, owner, signals);
     match daemon {
         Ok(mut daemon) => {
-            parked.into_iter().for_each(|(conn, hello)| daemon.knock(conn, hello));
+            parked
+                .into_iter()
+                .for_each(|(conn, hello)| daemon.knock(conn, hello));
             Ok(daemon.run())
         }
         Err((sessions, detail)) => {
-            let report = ExitReport { reason: ExitReason::BadConfig, detail, ..no_report() };
+            let report = ExitReport {
+                reason: ExitReason::BadConfig,
+                detail,
+                ..no_report()
+            };
             sessions.tell_all_ended(&MonitorReply::Ended(report));
             Ok(ExitReason::BadConfig)
         }
@@ -74,10 +87,19 @@ fn no_report() -> ExitReport {
 /// SIGINT, SIGHUP and SIGQUIT go to everybody at a terminal, and its owner decides what they mean; SIGTTOU and SIGTTIN would stop a
 /// broker that puts the terminal back from the background.
 fn take_signals() -> Result<SignalFd, String> {
-    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTTOU, Signal::SIGTTIN];
+    let signals = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGTTOU,
+        Signal::SIGTTIN,
+    ];
     let signals: SigSet = signals.into_iter().collect();
     let taken = signals.thread_block();
-    let taken = taken.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC));
+    let taken = taken.and_then(|()| {
+        SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+    });
     taken.map_err(|errno| format!("cannot take signals: {errno}"))
 }
 
@@ -101,7 +123,9 @@ fn await_owner(
         let mut sources = Sources::default();
         sources.add(Source::Signals, signals);
         sources.add_sessions(sessions);
-        let timeout = sessions.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = sessions
+            .deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         for source in sources.wait(timeout) {
             match source {
                 Source::Signals if was_terminated(signals) => return None,
@@ -111,7 +135,10 @@ fn await_owner(
                     Some(Visit::Knock { conn, hello }) => parked.push((conn, hello)),
                     Some(Visit::Monitor { conn, .. }) => {
                         let reason = "there is no machine yet".into();
-                        sessions.tell(conn, &Control::MonitorReply(MonitorReply::Failed { reason }));
+                        sessions.tell(
+                            conn,
+                            &Control::MonitorReply(MonitorReply::Failed { reason }),
+                        );
                     }
                     Some(Visit::Left { conn }) if Some(conn) == inherited => return None,
                     Some(Visit::Left { .. }) | None => {}
@@ -163,7 +190,11 @@ impl<'a> Sources<'a> {
         if poll(&mut self.fds, timeout.as_ref()).is_err() {
             return Vec::new();
         }
-        let ready = self.names.iter().zip(&self.fds).filter(|(_, fd)| !fd.revents().is_empty());
+        let ready = self
+            .names
+            .iter()
+            .zip(&self.fds)
+            .filter(|(_, fd)| !fd.revents().is_empty());
         ready.map(|(source, _)| *source).collect()
     }
 }
@@ -201,7 +232,8 @@ impl Daemon {
     ) -> Result<Self, (Sessions, String)> {
         let prepared = Request::open(request, fds).and_then(|mut request| {
             let terminal = request.terminal.take().and_then(Terminal::note);
-            let plan = Plan::new(&request.machine, request.resolved.clone()).map_err(|error| error.to_string())?;
+            let plan = Plan::new(&request.machine, request.resolved.clone())
+                .map_err(|error| error.to_string())?;
             let setup = plan.setup(&request.machine, |name| args.is_external(name));
             let trail = request.machine.trail.as_deref().map(create).transpose()?;
             let memory = Memory::create(&plan, request)?;
@@ -266,8 +298,14 @@ impl Daemon {
                 sources.add(Source::Exit(index), handle);
             }
         }
-        let core = self.core.next_deadline().map(|deadline| deadline.saturating_sub(now()));
-        let strangers = self.sessions.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let core = self
+            .core
+            .next_deadline()
+            .map(|deadline| deadline.saturating_sub(now()));
+        let strangers = self
+            .sessions
+            .deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let horizon = self.core.awaits_horizon().then_some(HORIZON_LOOK);
         sources.wait([core, strangers, horizon].into_iter().flatten().min())
     }
@@ -291,10 +329,15 @@ impl Daemon {
             None => {}
             Some(Visit::Knock { conn, hello }) => self.knock(conn, hello),
             Some(Visit::Run { conn, .. }) => {
-                let left = self.sessions.refuse(conn, "this broker runs a machine already");
+                let left = self
+                    .sessions
+                    .refuse(conn, "this broker runs a machine already");
                 self.left(&left);
             }
-            Some(Visit::Monitor { conn, request }) => self.tell(Event::Monitor { from: conn, request }),
+            Some(Visit::Monitor { conn, request }) => self.tell(Event::Monitor {
+                from: conn,
+                request,
+            }),
             Some(left @ Visit::Left { .. }) => self.left(&left),
         }
     }
@@ -310,7 +353,11 @@ impl Daemon {
 
     fn knock(&mut self, conn: Conn, hello: Hello) {
         let killable = self.handle_of(conn).is_some();
-        self.tell(Event::Knock { conn, hello, killable });
+        self.tell(Event::Knock {
+            conn,
+            hello,
+            killable,
+        });
     }
 
     /// The process at the other end, if it is one that can be seen from here.
@@ -322,15 +369,23 @@ impl Daemon {
     /// Takes up to `most` messages of a peer.
     fn listen_to(&mut self, index: usize, most: usize) {
         for _ in 0..most {
-            let Some(peer) = &mut self.peers[index] else { return };
+            let Some(peer) = &mut self.peers[index] else {
+                return;
+            };
             let (id, pid) = (peer.id, peer.pid());
-            let Some(session) = &mut peer.session else { return };
+            let Some(session) = &mut peer.session else {
+                return;
+            };
             let message = match session.try_recv() {
                 Ok(Some(message)) => message,
                 Ok(None) => return,
                 Err(error) => {
                     peer.session = None;
-                    let why = if is_hang_up(&error) { "it hung up".to_owned() } else { error.to_string() };
+                    let why = if is_hang_up(&error) {
+                        "it hung up".to_owned()
+                    } else {
+                        error.to_string()
+                    };
                     return self.tell(Event::Lost { peer: id, why });
                 }
             };
@@ -353,7 +408,9 @@ impl Daemon {
 
     /// Has the server behind a link answered everything? The worker counts as idle: nobody waits for it.
     fn is_idle(&self, index: usize) -> bool {
-        let link = index.checked_sub(1).and_then(|place| self.memory.links.get(place));
+        let link = index
+            .checked_sub(1)
+            .and_then(|place| self.memory.links.get(place));
         link.is_none_or(|link| {
             let (requested, replied, _) = link.counts();
             replied >= requested
@@ -363,12 +420,18 @@ impl Daemon {
     /// A process is dead. What it said before counts.
     fn collect(&mut self, index: usize) {
         // In the same round a successor may have taken the place of the one that was seen dead.
-        let is_dead = |peer: &Process| peer.handle.as_ref().is_some_and(|handle| handle.wait_dead(Some(Instant::now())).unwrap_or(true));
+        let is_dead = |peer: &Process| {
+            peer.handle
+                .as_ref()
+                .is_some_and(|handle| handle.wait_dead(Some(Instant::now())).unwrap_or(true))
+        };
         if !self.peers[index].as_ref().is_some_and(is_dead) {
             return;
         }
         self.listen_to(index, LEFT_BEHIND);
-        let Some(peer) = &mut self.peers[index] else { return };
+        let Some(peer) = &mut self.peers[index] else {
+            return;
+        };
         let (id, exit) = (peer.id, peer.collect());
         self.tell(Event::Exited { peer: id, exit });
     }
@@ -403,14 +466,19 @@ impl Daemon {
                     link.set_generation(generation);
                 }
             }
-            Action::LinkLost { link, generation } => self.to_worker(&Control::LinkLost { link, generation }),
-            Action::LinkReplaced { link, generation } => self.to_worker(&Control::LinkReplaced { link, generation }),
+            Action::LinkLost { link, generation } => {
+                self.to_worker(&Control::LinkLost { link, generation })
+            }
+            Action::LinkReplaced { link, generation } => {
+                self.to_worker(&Control::LinkReplaced { link, generation })
+            }
             Action::PowerButton => self.to_worker(&Control::PowerButton),
             Action::Reset => self.to_worker(&Control::Reset),
             Action::Clock(to) => self.memory.move_clock(to),
             Action::ReplyStatus { to, running } => {
                 let status = self.memory.status(running);
-                self.sessions.tell(to, &Control::MonitorReply(MonitorReply::Status(status)));
+                self.sessions
+                    .tell(to, &Control::MonitorReply(MonitorReply::Status(status)));
             }
             Action::Reply { to, reply } => self.sessions.tell(to, &Control::MonitorReply(reply)),
             Action::Log { level, peer, text } => {
@@ -423,7 +491,9 @@ impl Daemon {
 
     /// The process of a peer, unless a successor has taken its place.
     fn with(&mut self, peer: PeerId, act: impl FnOnce(&mut Process)) {
-        let slot = usize::from(peer.index).checked_sub(1).and_then(|index| self.peers.get_mut(index));
+        let slot = usize::from(peer.index)
+            .checked_sub(1)
+            .and_then(|index| self.peers.get_mut(index));
         if let Some(Some(process)) = slot
             && process.id == peer
         {
@@ -449,27 +519,43 @@ impl Daemon {
     /// Welcome, and everything that it needs.
     fn admit(&mut self, peer: PeerId) {
         let index = usize::from(peer.index) - 1;
-        let Some(Some(process)) = self.peers.get(index) else { return };
-        let Some(session) = &process.session else { return };
-        let welcome = session.send(&Control::Welcome { abi_version: ABI_VERSION, peer });
+        let Some(Some(process)) = self.peers.get(index) else {
+            return;
+        };
+        let Some(session) = &process.session else {
+            return;
+        };
+        let welcome = session.send(&Control::Welcome {
+            abi_version: ABI_VERSION,
+            peer,
+        });
         let sent = welcome.and_then(|()| match index.checked_sub(1) {
             None => attach::send_worker(session, peer, &self.plan, &self.memory),
             Some(place) => attach::send_server(session, peer, place, &self.plan, &self.memory),
         });
         if let Err(error) = sent {
-            self.tell(Event::Lost { peer, why: error.to_string() });
+            self.tell(Event::Lost {
+                peer,
+                why: error.to_string(),
+            });
         }
     }
 
     fn send(&mut self, peer: PeerId, control: &Control) {
         let mut failed = None;
         self.with(peer, |process| {
-            let sent = process.session.as_ref().map(|session| session.send(control));
+            let sent = process
+                .session
+                .as_ref()
+                .map(|session| session.send(control));
             failed = sent.and_then(Result::err);
         });
         // One that has hung up may have said why before.
         if let Some(error) = failed.filter(|error| !is_hang_up(error)) {
-            self.tell(Event::Lost { peer, why: error.to_string() });
+            self.tell(Event::Lost {
+                peer,
+                why: error.to_string(),
+            });
         }
     }
 
@@ -488,14 +574,27 @@ impl Daemon {
             return;
         };
         if self.unheard > 0 {
-            let text = format!("{} lines of the log were lost: nobody read them", self.unheard);
-            let lost = LogRecord { level: LogLevel::Warn, at: record.at, text };
-            let lost = Control::MonitorReply(MonitorReply::Log { peer: PeerId::BROKER, record: lost });
+            let text = format!(
+                "{} lines of the log were lost: nobody read them",
+                self.unheard
+            );
+            let lost = LogRecord {
+                level: LogLevel::Warn,
+                at: record.at,
+                text,
+            };
+            let lost = Control::MonitorReply(MonitorReply::Log {
+                peer: PeerId::BROKER,
+                record: lost,
+            });
             if self.sessions.mention(owner, &lost) {
                 self.unheard = 0;
             }
         }
-        let said = self.sessions.mention(owner, &Control::MonitorReply(MonitorReply::Log { peer, record }));
+        let said = self.sessions.mention(
+            owner,
+            &Control::MonitorReply(MonitorReply::Log { peer, record }),
+        );
         self.unheard += u64::from(!said);
     }
 
@@ -505,14 +604,23 @@ impl Daemon {
             // A trail with a hole is worth nothing, so it ends here, and whoever wanted it is told.
             self.trail = None;
             let detail = format!("cannot write the trail: {error}");
-            self.tell(Event::Fatal { reason: ExitReason::Internal, detail });
+            self.tell(Event::Fatal {
+                reason: ExitReason::Internal,
+                detail,
+            });
         }
     }
 
     fn finish(&mut self, reason: ExitReason, detail: String) {
         let report = self.report.take().unwrap_or_else(|| self.memory.obituary());
-        let report = ExitReport { reason, detail, ..report };
-        if self.owner.is_none() && let Some(terminal) = &self.terminal {
+        let report = ExitReport {
+            reason,
+            detail,
+            ..report
+        };
+        if self.owner.is_none()
+            && let Some(terminal) = &self.terminal
+        {
             terminal.restore();
         }
         self.sessions.tell_all_ended(&MonitorReply::Ended(report));
@@ -521,5 +629,6 @@ impl Daemon {
 }
 
 fn create(path: &Path) -> Result<File, String> {
-    File::create(path).map_err(|error| format!("cannot write the trail to '{}': {error}", path.display()))
+    File::create(path)
+        .map_err(|error| format!("cannot write the trail to '{}': {error}", path.display()))
 }

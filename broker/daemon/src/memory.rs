@@ -36,8 +36,10 @@ impl Memory {
     /// Everything, before anybody is there to see it.
     pub(crate) fn create(plan: &Plan, request: Request) -> Result<Self, String> {
         let segment = |error| format!("cannot create a segment: {error}");
-        let bytes = usize::try_from(plan.worker.guest.memory_bytes).map_err(|_| "the machine's RAM is too large".to_owned())?;
-        let ram = GuestRam::create(bytes).map_err(|error| format!("cannot create {} MiB of RAM: {error}", bytes >> 20))?;
+        let bytes = usize::try_from(plan.worker.guest.memory_bytes)
+            .map_err(|_| "the machine's RAM is too large".to_owned())?;
+        let ram = GuestRam::create(bytes)
+            .map_err(|error| format!("cannot create {} MiB of RAM: {error}", bytes >> 20))?;
         let clock: View<ClockPage> = View::create("atoll-clock").map_err(segment)?;
         clock.init(plan.policy);
         let routes: View<RouteTable> = View::create("atoll-routes").map_err(segment)?;
@@ -47,7 +49,9 @@ impl Memory {
         for link in &plan.links {
             let name = format!("atoll-{}", link.id);
             links.push(LinkMemory::create(&name, link.kind, &link.geometry, 0).map_err(segment)?);
-            let overlay = || tempfile::tempfile().map_err(|error| format!("cannot create an overlay: {error}"));
+            let overlay = || {
+                tempfile::tempfile().map_err(|error| format!("cannot create an overlay: {error}"))
+            };
             overlays.push(link.wants_overlay.then(overlay).transpose()?);
         }
         Ok(Self {
@@ -72,7 +76,8 @@ impl Memory {
         match to {
             ClockMove::Run { horizon } => {
                 if self.clock.policy() == Policy::Paced {
-                    self.clock.set_pace(Pace::real_time(monotonic_ns(), self.clock.now()));
+                    self.clock
+                        .set_pace(Pace::real_time(monotonic_ns(), self.clock.now()));
                 }
                 self.clock.set_horizon(horizon);
                 self.clock.set_run_state(RunState::Running);
@@ -94,7 +99,11 @@ impl Memory {
             running,
             now: self.clock.now(),
             instructions: self.clock.instructions(),
-            horizon: if running { self.clock.horizon() } else { self.clock.now() },
+            horizon: if running {
+                self.clock.horizon()
+            } else {
+                self.clock.now()
+            },
         }
     }
 

@@ -16,11 +16,21 @@ pub(crate) enum Heard {
 }
 
 /// Judges a message of `peer`. `pid` is its process, `idle` says whether it has answered everything. The error is what it did wrong.
-pub(crate) fn judge(peer: PeerId, role: Role, pid: u32, idle: bool, control: Control) -> Result<Heard, String> {
+pub(crate) fn judge(
+    peer: PeerId,
+    role: Role,
+    pid: u32,
+    idle: bool,
+    control: Control,
+) -> Result<Heard, String> {
     Ok(Heard::Event(match (control, role) {
         (Control::Hello(hello), _) => Event::Hello { peer, hello, pid },
         (Control::Ready, _) => Event::Ready { peer },
-        (Control::Heartbeat { progress }, _) => Event::Beat { peer, progress, idle },
+        (Control::Heartbeat { progress }, _) => Event::Beat {
+            peer,
+            progress,
+            idle,
+        },
         (Control::Fault(fault), _) => Event::Fault { peer, fault },
         (Control::Log(mut record), _) => {
             truncate(&mut record.text);
@@ -35,7 +45,10 @@ pub(crate) fn judge(peer: PeerId, role: Role, pid: u32, idle: bool, control: Con
 
 fn truncate(text: &mut String) {
     if text.len() > MOST_TEXT {
-        let end = (0..=MOST_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=MOST_TEXT)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
         text.truncate(end);
     }
 }
@@ -43,7 +56,11 @@ fn truncate(text: &mut String) {
 /// The message's name.
 pub(crate) fn name(control: &Control) -> String {
     let debug = format!("{control:?}");
-    debug.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+    debug
+        .split([' ', '(', '{'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -55,7 +72,9 @@ mod tests {
         let peer = PeerId::new(2, 0);
         let judged = |role, control| judge(peer, role, 1, true, control);
         assert!(judged(Role::Worker, Control::Trail(vec![1])).is_ok());
-        assert!(judged(Role::Block, Control::Trail(vec![1])).is_err_and(|why| why.contains("Trail")));
+        assert!(
+            judged(Role::Block, Control::Trail(vec![1])).is_err_and(|why| why.contains("Trail"))
+        );
         assert!(judged(Role::Worker, Control::PowerButton).is_err());
         assert!(judged(Role::Char, Control::Ready).is_ok());
     }

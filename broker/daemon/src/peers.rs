@@ -1,7 +1,7 @@
 //! The processes: starting, watching, killing and collecting them.
 
-use atoll_abi::control::Role;
 use atoll_abi::PeerId;
+use atoll_abi::control::Role;
 use atoll_transport::process::{ProcessHandle, die_with_parent, inherit};
 use atoll_transport::{Result, Session};
 use broker_core::Exit;
@@ -22,19 +22,30 @@ pub(crate) struct Process {
 impl Process {
     /// A process that somebody else started.
     pub(crate) fn adopted(id: PeerId, session: Session, handle: Option<ProcessHandle>) -> Self {
-        Self { id, session: Some(session), handle, is_child: false }
+        Self {
+            id,
+            session: Some(session),
+            handle,
+            is_child: false,
+        }
     }
 
     /// Starts the binary that serves `role`.
     #[expect(clippy::zombie_processes, reason = "the handle collects it")]
     pub(crate) fn spawn(id: PeerId, role: Role) -> Result<Self, String> {
         let path = binary(role)?;
-        let failed = |error: &dyn std::fmt::Display| format!("cannot start '{}': {error}", path.display());
+        let failed =
+            |error: &dyn std::fmt::Display| format!("cannot start '{}': {error}", path.display());
         let (ours, theirs) = Session::pair().map_err(|error| failed(&error))?;
         let mut command = Command::new(&path);
         let fd = inherit(&mut command, vec![theirs.into_fd()])[0];
-        command.arg("--session-fd").arg(fd.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .arg("--session-fd")
+            .arg(fd.to_string())
+            .stdin(Stdio::null());
         if role != Role::Char {
+            // Only a serial line has something to say to the user: where its pseudo-terminal is.
+            command.stdout(Stdio::null());
             // Ctrl-C at the terminal goes to every process of the foreground group; the one at the console decides what it means.
             command.process_group(0);
         }
@@ -44,7 +55,12 @@ impl Process {
         }
         let child = command.spawn().map_err(|error| failed(&error))?;
         let handle = ProcessHandle::open(child.id()).map_err(|error| failed(&error))?;
-        Ok(Self { id, session: Some(ours), handle: Some(handle), is_child: true })
+        Ok(Self {
+            id,
+            session: Some(ours),
+            handle: Some(handle),
+            is_child: true,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -62,7 +78,9 @@ impl Process {
     /// Collects it once it is dead.
     pub(crate) fn collect(&mut self) -> Exit {
         let handle = self.handle.take();
-        let status = handle.filter(|_| self.is_child).and_then(|handle| handle.reap().ok().flatten());
+        let status = handle
+            .filter(|_| self.is_child)
+            .and_then(|handle| handle.reap().ok().flatten());
         match status {
             Some(code @ 129..) => Exit::Signal(code - 128),
             Some(code) => Exit::Code(code),
@@ -81,7 +99,15 @@ fn binary(role: Role) -> Result<PathBuf, String> {
         Role::Fs => "p9d",
         Role::Seat | Role::Cli => return Err(format!("no binary serves as {role:?}")),
     };
-    let own = std::env::current_exe().map_err(|error| format!("cannot find the broker's own binary: {error}"))?;
+    let own = std::env::current_exe()
+        .map_err(|error| format!("cannot find the broker's own binary: {error}"))?;
     let path = own.with_file_name(name);
-    if path.is_file() { Ok(path) } else { Err(format!("'{}' does not exist; build it, or install all of Atoll", path.display())) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "'{}' does not exist; build it, or install all of Atoll",
+            path.display()
+        ))
+    }
 }

@@ -29,7 +29,11 @@ impl Request {
             let fd = fds.get_mut(usize::from(index)).and_then(Option::take);
             fd.ok_or_else(|| format!("descriptor {index} of the request did not come"))
         };
-        let blobs = request.segments.iter().map(|desc| blob(desc, &mut take)).collect::<Result<_, _>>()?;
+        let blobs = request
+            .segments
+            .iter()
+            .map(|desc| blob(desc, &mut take))
+            .collect::<Result<_, _>>()?;
         let mut console = Vec::new();
         let mut terminal = None;
         for file in request.files {
@@ -39,9 +43,17 @@ impl Request {
                 _ => console.push((file.name, fd)),
             }
         }
-        let machine = Machine::from_bytes(&request.machine).map_err(|error| format!("the machine does not decode: {error}"))?;
-        let resolved = Resolved::from_bytes(&request.resolved).map_err(|error| format!("the machine does not decode: {error}"))?;
-        Ok(Self { machine, resolved, blobs, console, terminal })
+        let machine = Machine::from_bytes(&request.machine)
+            .map_err(|error| format!("the machine does not decode: {error}"))?;
+        let resolved = Resolved::from_bytes(&request.resolved)
+            .map_err(|error| format!("the machine does not decode: {error}"))?;
+        Ok(Self {
+            machine,
+            resolved,
+            blobs,
+            console,
+            terminal,
+        })
     }
 }
 
@@ -53,10 +65,17 @@ fn blob(
         return Err(format!("a request has no {:?} segment", desc.role));
     };
     let bytes = usize::try_from(desc.len).map_err(|_| "a blob is longer than memory".to_owned())?;
-    let whole = bytes.max(1).checked_next_multiple_of(atoll_abi::PAGE).ok_or("a blob is longer than memory")?;
+    let whole = bytes
+        .max(1)
+        .checked_next_multiple_of(atoll_abi::PAGE)
+        .ok_or("a blob is longer than memory")?;
     let segment = match &desc.source {
         SegmentSource::Fd(index) => Segment::from_fd(take(*index)?, whole),
         SegmentSource::Named(name) => Segment::open_named(name, whole),
     };
-    Ok((number, bytes, segment.map_err(|error| format!("blob {number}: {error}"))?))
+    Ok((
+        number,
+        bytes,
+        segment.map_err(|error| format!("blob {number}: {error}"))?,
+    ))
 }

@@ -18,11 +18,23 @@ const MANNERS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum Visit {
     /// Somebody wants to be a process of the machine.
-    Knock { conn: Conn, hello: Hello },
-    Run { conn: Conn, request: RunRequest, fds: Vec<OwnedFd> },
-    Monitor { conn: Conn, request: MonitorRequest },
+    Knock {
+        conn: Conn,
+        hello: Hello,
+    },
+    Run {
+        conn: Conn,
+        request: RunRequest,
+        fds: Vec<OwnedFd>,
+    },
+    Monitor {
+        conn: Conn,
+        request: MonitorRequest,
+    },
     /// The session is closed, by whichever side.
-    Left { conn: Conn },
+    Left {
+        conn: Conn,
+    },
 }
 
 #[derive(Debug)]
@@ -33,7 +45,9 @@ struct Guest {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    Stranger { since: Instant },
+    Stranger {
+        since: Instant,
+    },
     /// He said Hello, and the machine has to decide.
     Waiting,
     Cli,
@@ -49,13 +63,25 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(listener: Option<Listener>) -> Self {
-        Self { listener, guests: BTreeMap::new(), next: 1 }
+        Self {
+            listener,
+            guests: BTreeMap::new(),
+            next: 1,
+        }
     }
 
     pub(crate) fn add(&mut self, session: Session) -> Conn {
         let conn = self.next;
         self.next += 1;
-        self.guests.insert(conn, Guest { session, standing: Standing::Stranger { since: Instant::now() } });
+        self.guests.insert(
+            conn,
+            Guest {
+                session,
+                standing: Standing::Stranger {
+                    since: Instant::now(),
+                },
+            },
+        );
         conn
     }
 
@@ -67,7 +93,10 @@ impl Sessions {
     /// The sessions that somebody may say something on.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = (Conn, &Session)> {
         let talks = |guest: &Guest| guest.standing != Standing::Waiting;
-        self.guests.iter().filter(move |(_, guest)| talks(guest)).map(|(conn, guest)| (*conn, &guest.session))
+        self.guests
+            .iter()
+            .filter(move |(_, guest)| talks(guest))
+            .map(|(conn, guest)| (*conn, &guest.session))
     }
 
     pub(crate) fn accept(&mut self) {
@@ -100,9 +129,27 @@ impl Sessions {
             Err(error) => return Some(self.refuse(conn, &error.to_string())),
         };
         match (guest.standing, message) {
-            (Standing::Stranger { .. }, Message { control: Control::Hello(hello), .. }) => self.greet(conn, hello),
-            (Standing::Cli, Message { control: Control::Run(request), fds }) => Some(Visit::Run { conn, request, fds }),
-            (Standing::Cli, Message { control: Control::Monitor(request), .. }) => Some(Visit::Monitor { conn, request }),
+            (
+                Standing::Stranger { .. },
+                Message {
+                    control: Control::Hello(hello),
+                    ..
+                },
+            ) => self.greet(conn, hello),
+            (
+                Standing::Cli,
+                Message {
+                    control: Control::Run(request),
+                    fds,
+                },
+            ) => Some(Visit::Run { conn, request, fds }),
+            (
+                Standing::Cli,
+                Message {
+                    control: Control::Monitor(request),
+                    ..
+                },
+            ) => Some(Visit::Monitor { conn, request }),
             (_, message) => {
                 let name = crate::messages::name(&message.control);
                 Some(self.refuse(conn, &format!("{name} is out of place here")))
@@ -118,18 +165,31 @@ impl Sessions {
         }
         if hello.abi_version != ABI_VERSION {
             let theirs = hello.abi_version;
-            let reason = format!("you speak version {theirs} of the wire, this broker speaks {ABI_VERSION}; install both from one build");
+            let reason = format!(
+                "you speak version {theirs} of the wire, this broker speaks {ABI_VERSION}; install both from one build"
+            );
             return Some(self.refuse(conn, &reason));
         }
         guest.standing = Standing::Cli;
         let peer = PeerId::new(u16::MAX, conn as u32);
-        self.tell(conn, &Control::Welcome { abi_version: ABI_VERSION, peer });
+        self.tell(
+            conn,
+            &Control::Welcome {
+                abi_version: ABI_VERSION,
+                peer,
+            },
+        );
         None
     }
 
     /// Says why, and closes.
     pub(crate) fn refuse(&mut self, conn: Conn, reason: &str) -> Visit {
-        self.tell(conn, &Control::Refused { reason: reason.to_owned() });
+        self.tell(
+            conn,
+            &Control::Refused {
+                reason: reason.to_owned(),
+            },
+        );
         self.guests.remove(&conn);
         Visit::Left { conn }
     }
@@ -152,9 +212,12 @@ impl Sessions {
 
     /// Says something only if he listens: a stopped terminal must not stop the machine's supervision. `false` if he does not.
     pub(crate) fn mention(&self, conn: Conn, control: &Control) -> bool {
-        let Some(guest) = self.guests.get(&conn) else { return false };
+        let Some(guest) = self.guests.get(&conn) else {
+            return false;
+        };
         let mut fds = [PollFd::new(&guest.session, PollFlags::OUT)];
-        let listens = poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready == 1);
+        let listens =
+            poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready == 1);
         listens && guest.session.send(control).is_ok()
     }
 
