@@ -9,13 +9,16 @@ use atoll_abi::exit::ExitReason;
 use atoll_transport::process::ProcessHandle;
 use atoll_transport::{Error, Session};
 use char_backend::{Console, Escape, HELP, Key, RawTerminal};
-use machine_spec::Machine;
+use machine_spec::{CharBackend, Machine};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::end::without_report;
@@ -59,6 +62,8 @@ pub(crate) struct Owner {
     debug: Option<File>,
     asked_to_quit: bool,
     report: Option<ExitReport>,
+    /// Sockets that serial lines listen on; seriald cannot remove its own from within its sandbox.
+    sockets: Vec<PathBuf>,
 }
 
 impl Owner {
@@ -83,6 +88,7 @@ impl Owner {
             debug: debug.transpose()?,
             asked_to_quit: false,
             report: None,
+            sockets: sockets(machine),
         })
     }
 
@@ -106,6 +112,9 @@ impl Owner {
         };
         if self.bury()? && report.reason == ExitReason::PowerOff {
             report.detail = "a process did not end by itself and was killed".to_owned();
+        }
+        for socket in &self.sockets {
+            remove_socket(socket);
         }
         // The terminal is put back before anything else is printed on it.
         self.raw = None;
@@ -344,6 +353,23 @@ impl Owner {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+fn sockets(machine: &Machine) -> Vec<PathBuf> {
+    let path = |serial| match machine.backend_of(serial) {
+        CharBackend::Unix { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    machine.serials.iter().filter_map(path).collect()
+}
+
+/// Removes a socket on which nobody listens any more. Another run may have taken the path over.
+fn remove_socket(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
+        // If it cannot be removed, the next run takes it over.
+        let _ = std::fs::remove_file(path);
     }
 }
 
