@@ -24,6 +24,10 @@ const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// If nothing at all came for so long although peers beat their hearts, it was the broker that stood still.
 const ABSENCE: Duration = Duration::from_secs(3);
 
+/// Why a horizon is not waited for any more.
+const MOVED: &str = "another request moved the horizon";
+const ENDING: &str = "the machine is ending";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Starting,
@@ -131,7 +135,11 @@ impl Broker {
             }
             Event::Fault { peer, fault } => self.on_fault(now, peer, fault),
             Event::Lost { peer, why } => self.on_lost(now, peer, why),
-            Event::Exited { peer, exit } => self.on_exited(now, peer, exit),
+            Event::Exited {
+                peer,
+                exit,
+                answered,
+            } => self.on_exited(now, peer, exit, answered),
             Event::Report(report) => self.on_report(now, &report),
             Event::Console { peer, request } => self.on_console(now, peer, request),
             Event::Monitor { from, request } => self.on_monitor(now, from, request),
@@ -232,7 +240,7 @@ impl Broker {
     /// Whose place a newcomer may take.
     fn welcome(&self, hello: &Hello) -> Result<usize, String> {
         if self.phase >= Phase::Stopping {
-            return Err("the machine is ending".into());
+            return Err(ENDING.into());
         }
         let named = self
             .peers
@@ -308,14 +316,14 @@ impl Broker {
     }
 
     fn hold(&mut self) {
-        self.forget_run_until();
+        self.forget_run_until(MOVED);
         self.paused = true;
         self.act(Action::Clock(ClockMove::Hold));
     }
 
-    fn forget_run_until(&mut self) {
+    fn forget_run_until(&mut self, reason: &str) {
         if let Some(to) = self.run_until.take() {
-            let reason = "another request moved the horizon".into();
+            let reason = reason.to_owned();
             self.act(Action::Reply {
                 to,
                 reply: MonitorReply::Failed { reason },
@@ -324,7 +332,7 @@ impl Broker {
     }
 
     fn run_to(&mut self, horizon: VirtualTime) {
-        self.forget_run_until();
+        self.forget_run_until(MOVED);
         self.paused = false;
         self.act(Action::Clock(ClockMove::Run { horizon }));
     }
@@ -391,7 +399,7 @@ impl Broker {
         }
     }
 
-    fn on_exited(&mut self, now: Duration, id: PeerId, exit: Exit) {
+    fn on_exited(&mut self, now: Duration, id: PeerId, exit: Exit, answered: u64) {
         let Some(index) = self.current(id) else {
             return;
         };
@@ -401,6 +409,7 @@ impl Broker {
         }
         let (life, link) = (peer.life, peer.setup.link);
         peer.cause.get_or_insert(exit.to_string());
+        peer.answered = answered;
         if let (Life::Attached | Life::Serving, Some(link)) = (life, link) {
             let generation = id.generation;
             self.act(Action::LinkLost { link, generation });
@@ -450,7 +459,7 @@ impl Broker {
             Some(FaultKind::Locked | FaultKind::Host) if first => None,
             // Whoever holds the lock may be its predecessor in another container: until he lets go, virtual time stands still.
             Some(FaultKind::Locked) if self.phase < Phase::Stopping => Some(LOCK_RETRY),
-            _ => self.peers[index].count_restart(now),
+            _ => self.peers[index].count_restart(now, self.phase >= Phase::Stopping),
         };
         let why = self.peers[index].why();
         let name = self.peers[index].setup.name.clone();
@@ -502,12 +511,14 @@ impl Broker {
         }
         self.end.get_or_insert((reason, detail));
         self.phase = Phase::Stopping;
+        self.forget_run_until(ENDING);
         self.grace_ends = None;
         self.act(Action::Clock(ClockMove::Stop));
         match self.peers[0].life {
             Life::Serving => self.stop_peer(now, 0),
             Life::Starting | Life::Attached => self.fence(now, 0),
-            Life::Stopping | Life::Fencing => {}
+            Life::Stopping => {}
+            Life::Fencing => self.peers[0].deadline = Some(now + PARTING),
             Life::Expected | Life::Resting | Life::Gone => {
                 self.peers[0].enter(Life::Gone, None);
                 self.drain(now);
@@ -518,9 +529,10 @@ impl Broker {
     /// The worker has said all that it will say: now the back ends may go.
     fn drain(&mut self, now: Duration) {
         if self.phase >= Phase::Draining {
-            return;
+            return self.finish_if_empty();
         }
         self.phase = Phase::Draining;
+        self.forget_run_until(ENDING);
         self.grace_ends = None;
         for index in 1..self.peers.len() {
             match self.peers[index].life {

@@ -62,10 +62,11 @@ pub enum Event {
         peer: PeerId,
         why: String,
     },
-    /// Its process is gone and was collected.
+    /// Its process is gone and was collected. `answered`: how many requests were ever answered on its link.
     Exited {
         peer: PeerId,
         exit: Exit,
+        answered: u64,
     },
     /// The worker's last words.
     Report(ExitReport),

@@ -3,7 +3,6 @@
 use crate::policy::Care;
 use atoll_abi::control::{Fault, Hello, PeerStatus, Role};
 use atoll_abi::{ABI_VERSION, LinkId, PeerId};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Who starts a peer's process.
@@ -72,7 +71,12 @@ pub(crate) struct Peer {
     last_progress: Duration,
     progress: u64,
     restarts: u32,
-    recent: VecDeque<Duration>,
+    /// Requests answered on its link, when it was lost and when its predecessor was.
+    pub(crate) answered: u64,
+    answered_before: u64,
+    serves_since: Option<Duration>,
+    /// Restarts that nothing came of.
+    in_vain: u32,
 }
 
 impl Peer {
@@ -93,7 +97,10 @@ impl Peer {
             last_progress: Duration::ZERO,
             progress: 0,
             restarts: 0,
-            recent: VecDeque::new(),
+            answered: 0,
+            answered_before: 0,
+            serves_since: None,
+            in_vain: 0,
         }
     }
 
@@ -114,6 +121,7 @@ impl Peer {
 
     pub(crate) fn serve(&mut self, now: Duration) {
         self.enter(Life::Serving, None);
+        self.serves_since = Some(now);
         self.waiting = None;
         self.last_beat = now;
         self.last_progress = now;
@@ -163,12 +171,21 @@ impl Peer {
             .then(|| format!("no progress for {stuck} s although requests wait"))
     }
 
-    /// Counts a restart; how long to wait before it, or `None` when there were too many.
-    pub(crate) fn count_restart(&mut self, now: Duration) -> Option<Duration> {
+    /// Counts a restart; how long to wait before it, or `None` when there were too many in vain. `last`: the machine is ending, and only
+    /// what was published is still to be settled.
+    pub(crate) fn count_restart(&mut self, now: Duration, last: bool) -> Option<Duration> {
         let policy = self.setup.care.restart?;
-        self.recent.retain(|at| *at + policy.window > now);
-        let delay = policy.delay(self.recent.len() as u32)?;
-        self.recent.push_back(now);
+        let served = self
+            .serves_since
+            .take()
+            .map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let was_of_use = self.answered != self.answered_before || served >= policy.window;
+        self.answered_before = self.answered;
+        if was_of_use && !last {
+            self.in_vain = 0;
+        }
+        let delay = policy.delay(self.in_vain)?;
+        self.in_vain += 1;
         Some(delay)
     }
 

@@ -10,21 +10,22 @@ const fn seconds(n: u64) -> Duration {
 /// When a back end that ended is started again, and when no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
-    /// More restarts than this within `window` and the device counts as lost.
+    /// The device counts as lost after so many restarts in vain: none of them answered a request or served for `window`. So a process
+    /// may be killed as often as anybody likes, but one that dies of the same request again and again is not brought back for ever.
     pub max_restarts: u32,
     pub window: Duration,
-    /// The first restart comes after this; each further one within the window after twice as long.
+    /// The first restart comes after this; each further one in vain after twice as long.
     pub first_delay: Duration,
     pub longest_delay: Duration,
 }
 
 impl RestartPolicy {
-    /// How long to wait before the restart that has `recent` others within the window before it; `None` to give up.
-    pub fn delay(&self, recent: u32) -> Option<Duration> {
-        if recent >= self.max_restarts {
+    /// How long to wait before the restart that comes after `in_vain` others; `None` to give up.
+    pub fn delay(&self, in_vain: u32) -> Option<Duration> {
+        if in_vain >= self.max_restarts {
             return None;
         }
-        let delay = self.first_delay.saturating_mul(1 << recent.min(16));
+        let delay = self.first_delay.saturating_mul(1 << in_vain.min(16));
         Some(delay.min(self.longest_delay))
     }
 }
@@ -51,7 +52,7 @@ impl Care {
     pub fn of(role: Role) -> Self {
         let device = Self {
             restart: Some(RestartPolicy {
-                max_restarts: 8,
+                max_restarts: 12,
                 window: seconds(60),
                 first_delay: Duration::from_millis(20),
                 longest_delay: seconds(2),
@@ -94,7 +95,7 @@ mod tests {
             first_delay: seconds(1),
             longest_delay: seconds(3),
         };
-        let delays: Vec<_> = (0..6).map(|recent| policy.delay(recent)).collect();
+        let delays: Vec<_> = (0..6).map(|in_vain| policy.delay(in_vain)).collect();
         let expected = [Some(1), Some(2), Some(3), Some(3), None, None];
         assert_eq!(delays, expected.map(|n| n.map(seconds)));
     }

@@ -11,7 +11,7 @@ use atoll_abi::control::{
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{ABI_VERSION, PeerId};
 use atoll_transport::process::{self, ProcessHandle};
-use atoll_transport::{Session, monotonic_ns};
+use atoll_transport::{LinkMemory, Session, monotonic_ns};
 use broker_core::{Action, Broker, Conn, Event, Plan};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -408,13 +408,16 @@ impl Daemon {
 
     /// Has the server behind a link answered everything? The worker counts as idle: nobody waits for it.
     fn is_idle(&self, index: usize) -> bool {
-        let link = index
-            .checked_sub(1)
-            .and_then(|place| self.memory.links.get(place));
-        link.is_none_or(|link| {
+        self.link_of(index).is_none_or(|link| {
             let (requested, replied, _) = link.counts();
             replied >= requested
         })
+    }
+
+    fn link_of(&self, index: usize) -> Option<&LinkMemory> {
+        index
+            .checked_sub(1)
+            .and_then(|place| self.memory.links.get(place))
     }
 
     /// A process is dead. What it said before counts.
@@ -433,7 +436,12 @@ impl Daemon {
             return;
         };
         let (id, exit) = (peer.id, peer.collect());
-        self.tell(Event::Exited { peer: id, exit });
+        let answered = self.link_of(index).map_or(0, |link| link.counts().1);
+        self.tell(Event::Exited {
+            peer: id,
+            exit,
+            answered,
+        });
     }
 }
 
