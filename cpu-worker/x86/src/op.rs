@@ -347,12 +347,13 @@ pub enum Kind {
     Mmx,
     /// SSE and state instructions that stay functions (LDMXCSR, FXSAVE, XSAVE, AES, PCLMUL, string compare, ...).
     SseHelper,
-    /// Integer instructions that stay functions: CMPXCHG8B/16B, BOUND, ENTER, PUSHA, BCD, XLAT, CRC32, RDRAND ...
+    /// Other instructions that stay functions and after which code can go on unless `attention` says otherwise: CMPXCHG8B/16B, BOUND,
+    /// ENTER, PUSHA, BCD, XLAT, CRC32, RDRAND, CLI, STI, POPF, SWAPGS, port I/O, MSRs ...
     Helper,
     /// Reads virtual time or a counter (RDTSC, RDTSCP, RDPMC).
     Time,
-    /// May change mode, mapping, interruptibility, or touches devices: MOV CR/DR, port I/O, far transfers, IRET, SYSCALL, HLT, MSRs,
-    /// descriptor tables, segment loads, STI/CLI/POPF, INT n, INVLPG, CPUID, WBINVD ... Always executed by the interpreter; ends a region.
+    /// May change mode or mapping: MOV CR/DR, far transfers, IRET, SYSCALL, HLT, descriptor tables, loads of SS, INT n, INVLPG, CPUID,
+    /// WBINVD ... Always executed by the interpreter; ends a region.
     System,
     /// #UD.
     Invalid,

@@ -170,6 +170,7 @@ fn element(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
             let port = cpu.reg(Width::W, RDX) as u16;
             cpu.bus
                 .port_out(&mut cpu.state.clock, port, w.bytes(), v as u32);
+            cpu.note_code_writes();
             advance(cpu, op, RSI, 1);
         }
     }

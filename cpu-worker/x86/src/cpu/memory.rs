@@ -110,13 +110,16 @@ impl Cpu {
     /// Completes a read that is not one of RAM.
     #[cold]
     fn read_device(&mut self, bytes: u32, stop: MemStop) -> Result<u64, Stop> {
-        match stop {
-            MemStop::Device { pa } => Ok(self.bus.mmio_read(&mut self.state.clock, pa, bytes)),
+        let value = match stop {
+            MemStop::Device { pa } => self.bus.mmio_read(&mut self.state.clock, pa, bytes),
             MemStop::Split { pa, pa2, first } => {
-                Ok(self.read_pieces([(pa, first), (pa2, bytes - first)]))
+                self.read_pieces([(pa, first), (pa2, bytes - first)])
             }
-            other => Err(self.memory_fault(other)),
-        }
+            other => return Err(self.memory_fault(other)),
+        };
+        // A device may have answered by DMA into code.
+        self.note_code_writes();
+        Ok(value)
     }
 
     #[cold]
@@ -132,6 +135,7 @@ impl Cpu {
             }
             other => return Err(self.memory_fault(other)),
         }
+        self.note_code_writes();
         Ok(())
     }
 

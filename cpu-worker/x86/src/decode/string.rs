@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, Mnemonic as M, OpKind};
 
 use super::{Ctx, apply_segment, function, segment, width_of_bytes};
-use crate::op::{AddrSize, Kind, Op, OpFlags, Seg};
+use crate::op::{AddrSize, Kind, Op, Seg};
 use crate::state::mode;
 use crate::string::{execute, form};
 
@@ -45,10 +45,6 @@ pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
         _ => return None,
     };
     let mut op = function(i, c, Kind::String, execute);
-    if matches!(sub, form::INS | form::OUTS) {
-        op.kind = Kind::System;
-        op.flags |= OpFlags::ENDS_BLOCK;
-    }
     op.sub = sub;
     op.width = width_of_bytes(bytes);
     op.addr = address_size(i);

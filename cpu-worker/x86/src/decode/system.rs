@@ -42,13 +42,19 @@ fn moves(i: &Instruction, c: &Ctx) -> Option<Op> {
     let (a, b) = (register(0), register(1));
     let mut op = match i.mnemonic() {
         M::Mov if a.is_segment_register() && a != Register::CS => {
-            system(i, c, segments::mov_to_segment)
+            // In 64-bit mode the data segments are no part of the mode word.
+            let kind = if c.is(mode::LONG) && a != Register::SS {
+                Kind::Helper
+            } else {
+                Kind::System
+            };
+            function(i, c, kind, segments::mov_to_segment)
         }
         M::Mov if b.is_segment_register() => {
             function(i, c, Kind::Helper, segments::mov_from_segment)
         }
         M::Mov if a.is_cr() => system(i, c, control::write_cr),
-        M::Mov if b.is_cr() => system(i, c, control::read_cr),
+        M::Mov if b.is_cr() => function(i, c, Kind::Helper, control::read_cr),
         M::Mov if a.is_dr() => system(i, c, control::write_dr),
         M::Mov if b.is_dr() => system(i, c, control::read_dr),
         M::Push if a.is_segment_register() => {
@@ -184,7 +190,7 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
             };
             op
         }
-        M::Swapgs => system(i, c, syscall::swapgs),
+        M::Swapgs => return Some(function(i, c, Kind::Helper, syscall::swapgs)),
         _ => return None,
     };
     op.flags |= crate::op::OpFlags::ENDS_BLOCK;
@@ -208,11 +214,13 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
         }
         _ => return None,
     };
-    let mut op = if matches!(i.mnemonic(), M::Pushf | M::Pushfd | M::Pushfq) {
-        function(i, c, Kind::Helper, run)
+    // What these change is told through `attention` where it matters to code that goes on.
+    let kind = if i.mnemonic() == M::Hlt {
+        Kind::System
     } else {
-        system(i, c, run)
+        Kind::Helper
     };
+    let mut op = function(i, c, kind, run);
     op.width = width;
     op.sub = (i.mnemonic() == M::Stac) as u8;
     op.seg = Seg::Ss;
@@ -304,18 +312,9 @@ fn privileged(i: &Instruction, c: &Ctx) -> Option<Op> {
             } else {
                 msr::wrmsr
             };
-            system(i, c, run)
+            function(i, c, Kind::Helper, run)
         }
         M::Cpuid => system(i, c, cpuid::cpuid),
-        M::Xgetbv | M::Xsetbv => {
-            need(c, F::XSAVE)?;
-            let run = if i.mnemonic() == M::Xgetbv {
-                msr::xgetbv
-            } else {
-                msr::xsetbv
-            };
-            system(i, c, run)
-        }
         M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => {
             need(c, F::FSGSBASE)?;
             let mut op = function(i, c, Kind::Helper, flags::fs_gs_base);
@@ -350,13 +349,13 @@ fn time_and_ports(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Rdpmc => time(msr::rdpmc),
         M::Pause => time(flags::pause),
         M::In => {
-            let mut op = system(i, c, port::port_in);
+            let mut op = function(i, c, Kind::Helper, port::port_in);
             op.width = operand_width(i, 0);
             set_src(i, 1, &mut op);
             op
         }
         M::Out => {
-            let mut op = system(i, c, port::port_out);
+            let mut op = function(i, c, Kind::Helper, port::port_out);
             op.width = operand_width(i, 1);
             set_dst(i, 0, &mut op);
             op

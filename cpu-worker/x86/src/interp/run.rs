@@ -90,6 +90,8 @@ impl BlockCache {
     /// the block at RIP is to be interpreted whatever its tag.
     pub fn run(&mut self, cpu: &mut Cpu, hot: u32, here: bool) -> Exit {
         let mut pass = here;
+        // Between two stretches the board may have moved data into code.
+        cpu.note_code_writes();
         // The block that ended last and how: its link is tried first.
         let mut from = (NONE, 0);
         loop {

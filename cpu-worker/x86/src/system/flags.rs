@@ -58,12 +58,16 @@ pub(crate) fn cli(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// STI: if interrupts were off, the next instruction still runs without one.
+/// STI: if interrupts were off, the next instruction still runs without one. That needs care only if one waits already, or if the
+/// boundary after this instruction is one where events are due: at no other can an interrupt come up.
 pub(crate) fn sti(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     check_iopl(cpu)?;
-    if cpu.state.rflags & IF == 0 {
-        cpu.state.rflags |= IF;
-        cpu.begin_shadow(SHADOW_STI);
+    let s = &mut cpu.state;
+    if s.rflags & IF == 0 {
+        s.rflags |= IF;
+        if s.clock.budget <= 0 || cpu.bus.interrupt_pending(&mut s.clock) {
+            cpu.begin_shadow(SHADOW_STI);
+        }
     }
     Ok(())
 }

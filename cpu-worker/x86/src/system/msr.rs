@@ -5,7 +5,7 @@
 
 use crate::cpu::Cpu;
 use crate::eval::Eval;
-use crate::exception::{Fault, Stop};
+use crate::exception::Stop;
 use crate::features::Features;
 use crate::interp::signed_48;
 use crate::op::{Op, RAX, RCX, RDX, Seg, Width};
@@ -204,6 +204,7 @@ pub(crate) fn wrmsr(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     let msr = cpu.reg(Width::D, RCX) as u32;
     let v = cpu.reg(Width::D, RDX) << 32 | cpu.reg(Width::D, RAX);
     if cpu.write_msr(msr, v) {
+        cpu.note_code_writes();
         Ok(())
     } else {
         Err(cpu.gp(0))
@@ -232,35 +233,5 @@ pub(crate) fn rdpmc(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
 pub(crate) fn rdpid(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let aux = cpu.state.tsc_aux;
     cpu.set_reg(op.width, op.dst, aux & op.width.mask());
-    Ok(())
-}
-
-/// XGETBV: XCR0, or (ECX 1) the components in use, which are all enabled ones here.
-pub(crate) fn xgetbv(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
-    if cpu.state.cr4 & cr::CR4_OSXSAVE == 0 {
-        return Err(cpu.raise(Fault::UD));
-    }
-    if cpu.reg(Width::D, RCX) > 1 {
-        return Err(cpu.gp(0));
-    }
-    let v = cpu.state.xcr0;
-    set_edx_eax(cpu, v);
-    Ok(())
-}
-
-pub(crate) fn xsetbv(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
-    if cpu.state.cr4 & cr::CR4_OSXSAVE == 0 {
-        return Err(cpu.raise(Fault::UD));
-    }
-    cpu.require_cpl0()?;
-    let v = cpu.reg(Width::D, RDX) << 32 | cpu.reg(Width::D, RAX);
-    let avx = cpu.features().contains(Features::AVX);
-    let known = if avx { 7 } else { 3 };
-    let bad = cpu.reg(Width::D, RCX) != 0 || v & 1 == 0 || v & !known != 0 || v & 6 == 4;
-    if bad {
-        return Err(cpu.gp(0));
-    }
-    cpu.state.xcr0 = v;
-    cpu.update_mode();
     Ok(())
 }

@@ -48,6 +48,7 @@ pub(crate) fn port_in(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     cpu.check_port(port, bytes)?;
     let v = cpu.bus.port_in(&mut cpu.state.clock, port, bytes);
     cpu.set_reg(op.width, RAX, v as u64 & op.width.mask());
+    cpu.note_code_writes();
     Ok(())
 }
 
@@ -58,5 +59,6 @@ pub(crate) fn port_out(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     cpu.check_port(port, bytes)?;
     let v = cpu.reg(op.width, RAX) as u32;
     cpu.bus.port_out(&mut cpu.state.clock, port, bytes, v);
+    cpu.note_code_writes();
     Ok(())
 }
