@@ -221,7 +221,9 @@ pub enum MonitorRequest {
     Peers,
     Pause,
     Resume,
-    RunUntil { at: VirtualTime },
+    RunUntil {
+        at: VirtualTime,
+    },
     PowerButton,
     Reset,
     Quit,

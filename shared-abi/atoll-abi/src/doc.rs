@@ -93,6 +93,38 @@ fn render_to(page: &mut String, messages: &[(String, Vec<u8>)]) -> core::fmt::Re
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         writeln!(page, "| {name} | `{hex}` |")?;
     }
+    console(page)
+}
+
+/// The packets between seriald and a console.
+fn console(page: &mut String) -> core::fmt::Result {
+    use crate::console::{ConsoleFrame, MAX_TEXT};
+    writeln!(page, "\n## Console packets\n")?;
+    writeln!(
+        page,
+        "A packet of a SOCK_SEQPACKET pair is a byte that says which, a u64 that numbers the first byte of the text \
+         from the beginning of the run, and at most {MAX_TEXT} bytes of text.\n"
+    )?;
+    writeln!(page, "| packet | bytes |\n|---|---|")?;
+    let (number, text) = (0x102, &b"hi"[..]);
+    let frames = [
+        (
+            "Output, seriald to console",
+            ConsoleFrame::Output { number, text },
+        ),
+        (
+            "Input, console to seriald",
+            ConsoleFrame::Input { number, text },
+        ),
+    ];
+    for (name, frame) in frames {
+        let hex: String = frame
+            .encode()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        writeln!(page, "| {name} | `{hex}` |")?;
+    }
     Ok(())
 }
 
