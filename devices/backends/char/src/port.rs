@@ -186,12 +186,12 @@ impl Port {
                 state.endpoint.look()?;
                 self.deliver(&mut state)?;
                 self.changed.notify_all();
+                bring(&mut state.endpoint, &mut held, input)?;
                 let attached = state.endpoint.is_attached();
                 if attached != was_attached {
                     was_attached = attached;
                     input.attached(attached);
                 }
-                bring(&mut state.endpoint, &mut held, input)?;
                 let writing = !state.outbox.is_empty();
                 state.endpoint.interest(held.is_empty(), writing)
             };
