@@ -1,6 +1,5 @@
 //! SSE instructions that stay functions of `Cpu`: MXCSR, masked stores, dot products, sums of differences, hints.
 
-use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::eval::{Eval, Fp, FpBin};
 use crate::exception::{Fault, Stop};
@@ -36,11 +35,7 @@ pub fn clflush(cpu: &mut Cpu, op: &Op) -> Done {
 /// Sets MXCSR; its control bits are part of the mode word.
 pub fn set_mxcsr(cpu: &mut Cpu, v: u32) {
     cpu.state.mxcsr = v;
-    let mode = cpu.state.compute_mode();
-    if mode != cpu.state.mode {
-        cpu.state.mode = mode;
-        cpu.state.clock.attention |= attention::MODE;
-    }
+    cpu.update_mode();
 }
 
 /// The bits of MXCSR that may be set: all of the low 16.

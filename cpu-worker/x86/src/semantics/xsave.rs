@@ -373,7 +373,6 @@ pub fn xsetbv(cpu: &mut Cpu, op: &Op) -> Done {
         return Err(cpu.gp(0));
     }
     cpu.state.xcr0 = v;
-    cpu.state.mode = cpu.state.compute_mode();
-    cpu.state.clock.attention |= crate::bus::attention::MODE;
+    cpu.update_mode();
     Ok(())
 }

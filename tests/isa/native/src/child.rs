@@ -24,7 +24,13 @@ const SECONDS: u32 = 20;
 const XSTATE_BV: usize = 512;
 
 /// The signals that an exception becomes.
-const SIGNALS: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS];
+const SIGNALS: [i32; 5] = [
+    libc::SIGTRAP,
+    libc::SIGSEGV,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGBUS,
+];
 
 /// Runs the arena's cases in a child until all are done or one kills it.
 pub(crate) fn run_batch(arena: &mut Arena) -> io::Result<Lost> {
@@ -45,7 +51,11 @@ pub(crate) fn run_batch(arena: &mut Arena) -> io::Result<Lost> {
             return Err(error);
         }
     }
-    Ok(Lost::Killed(if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 }))
+    Ok(Lost::Killed(if libc::WIFSIGNALED(status) {
+        libc::WTERMSIG(status)
+    } else {
+        0
+    }))
 }
 
 fn run_child() -> ! {
@@ -92,7 +102,10 @@ extern "C" fn on_signal(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_v
         let context = &mut *context.cast::<libc::ucontext_t>();
         let mut current = CURRENT.load(Relaxed);
         if RUNNING.swap(true, Relaxed) {
-            (&raw mut (*shared).outcomes).cast::<Outcome>().add(current).write(outcome(context));
+            (&raw mut (*shared).outcomes)
+                .cast::<Outcome>()
+                .add(current)
+                .write(outcome(context));
             current += 1;
             CURRENT.store(current, Relaxed);
             (*shared).finished = current as u64;

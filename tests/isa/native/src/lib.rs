@@ -89,7 +89,9 @@ pub fn digest(bytes: &[u8]) -> u64 {
     bytes.chunks_exact(8).fold(0x9e37_79b9_7f4a_7c15, |h, c| {
         let mut word = [0; 8];
         word.copy_from_slice(c);
-        (h ^ u64::from_le_bytes(word)).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
+        (h ^ u64::from_le_bytes(word))
+            .wrapping_mul(0xff51_afd7_ed55_8ccd)
+            .rotate_left(29)
     })
 }
 

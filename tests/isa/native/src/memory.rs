@@ -47,10 +47,19 @@ impl Arena {
     pub fn new(pristine: &[u8; DATA_BYTES]) -> io::Result<Arena> {
         let code = memfd(PAGE)?;
         let data = memfd(DATA_BYTES)?;
-        let (rx, rw) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
+        let (rx, rw) = (
+            libc::PROT_READ | libc::PROT_EXEC,
+            libc::PROT_READ | libc::PROT_WRITE,
+        );
         map(CODE, PAGE, rx, code, 0)?;
         map(DATA, WRITABLE_BYTES, rw, data, 0)?;
-        map(DATA + WRITABLE_BYTES as u64, PAGE, libc::PROT_READ, data, WRITABLE_BYTES)?;
+        map(
+            DATA + WRITABLE_BYTES as u64,
+            PAGE,
+            libc::PROT_READ,
+            data,
+            WRITABLE_BYTES,
+        )?;
         let code_alias = map(0, PAGE, rw, code, 0)?;
         let data_alias = map(0, DATA_BYTES, rw, data, 0)?;
         let shared = map(0, size_of::<Shared>(), rw, -1, 0)?.cast::<Shared>();
@@ -73,7 +82,9 @@ impl Arena {
         unsafe {
             (*self.shared).count = cases.len() as u64;
             (*self.shared).finished = 0;
-            (&raw mut (*self.shared).cases).cast::<Case>().copy_from_nonoverlapping(cases.as_ptr(), cases.len());
+            (&raw mut (*self.shared).cases)
+                .cast::<Case>()
+                .copy_from_nonoverlapping(cases.as_ptr(), cases.len());
         }
     }
 
@@ -85,7 +96,12 @@ impl Arena {
     pub(crate) fn outcome(&self, i: usize) -> Outcome {
         assert!(i < self.finished());
         // SAFETY: as above; the child wrote this entry before it counted it.
-        unsafe { (&raw const (*self.shared).outcomes).cast::<Outcome>().add(i).read() }
+        unsafe {
+            (&raw const (*self.shared).outcomes)
+                .cast::<Outcome>()
+                .add(i)
+                .read()
+        }
     }
 
     /// The writable data pages as the last case that ran left them.
@@ -128,9 +144,22 @@ fn map(at: u64, len: usize, protection: i32, fd: i32, offset: usize) -> io::Resu
         flags |= libc::MAP_FIXED_NOREPLACE;
     }
     // SAFETY: without a fixed address nothing existing is touched, and with one MAP_FIXED_NOREPLACE sees to it.
-    let p = unsafe { libc::mmap(at as *mut _, len, protection, flags, fd, offset as libc::off_t) };
+    let p = unsafe {
+        libc::mmap(
+            at as *mut _,
+            len,
+            protection,
+            flags,
+            fd,
+            offset as libc::off_t,
+        )
+    };
     if p == libc::MAP_FAILED || p.is_null() {
         return Err(io::Error::last_os_error());
     }
-    Ok(if at == 0 { p.cast() } else { null_mut::<u8>().wrapping_add(at as usize) })
+    Ok(if at == 0 {
+        p.cast()
+    } else {
+        null_mut::<u8>().wrapping_add(at as usize)
+    })
 }
