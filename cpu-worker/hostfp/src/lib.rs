@@ -24,6 +24,7 @@ pub mod raw;
 pub mod rebias;
 pub mod sse;
 pub mod transcendental;
+mod unbounded;
 mod wide;
 pub mod x87;
 

@@ -17,6 +17,7 @@ use core::arch::x86_64::__m128i;
 use crate::X;
 use crate::approx;
 use crate::ops::{Fp, FpBin, FpCvt, FpUn, Int};
+use crate::unbounded;
 
 /// MXCSR of the ABI, and of a CPU after reset: all masked, round to nearest, no FTZ, no DAZ.
 pub const DEFAULT: u32 = 0x1f80;
@@ -26,7 +27,9 @@ pub const FLAGS: u32 = 0x3f;
 const MASKS: u32 = 0x1f80;
 /// Invalid, denormal and zero-divide: found before computing.
 const PRE: u32 = 7;
-const UE: u32 = 0x10;
+pub(crate) const OE: u32 = 8;
+pub(crate) const UE: u32 = 0x10;
+pub(crate) const PE: u32 = 0x20;
 const FTZ: u32 = 0x8000;
 
 /// What an instruction did.
@@ -238,9 +241,32 @@ macro_rules! rx {
 
 static DEFAULT_WORD: u32 = DEFAULT;
 
-/// ADDxx to ADDSUBPx. HADD, HSUB and ADDSUB have packed forms only; a scalar one acts as its packed form.
+/// ADDxx to ADDSUBPx; see [`arithmetic`].
 #[inline(always)]
 pub fn bin(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
+    let done = arithmetic(op, fp, a, b, mxcsr);
+    if done.trap {
+        return trapped(op, fp, a, b, mxcsr, done);
+    }
+    done
+}
+
+/// An unmasked overflow or underflow is rounded as if the exponent had no bounds, and only what that loses raises PE.
+#[cold]
+fn trapped(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32, mut done: Done<X>) -> Done<X> {
+    let new = done.mxcsr & !mxcsr;
+    if new & PE != 0
+        && new & !(mxcsr >> 7) & (OE | UE) != 0
+        && !unbounded::is_inexact(op, fp, a, b, mxcsr)
+    {
+        done.mxcsr &= !PE;
+    }
+    done
+}
+
+/// HADD, HSUB and ADDSUB have packed forms only; a scalar one acts as its packed form.
+#[inline(always)]
+pub(crate) fn arithmetic(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
     macro_rules! four {
         ($ss:literal, $sd:literal, $ps:literal, $pd:literal, $tiny:expr) => {
             match fp {
@@ -425,6 +451,19 @@ pub fn from_int(fp: Fp, int: Int, a: X, v: u64, mxcsr: u32) -> Done<X> {
 /// The conversions between vectors.
 #[inline]
 pub fn convert(op: FpCvt, a: X, b: X, mxcsr: u32) -> Done<X> {
+    let mut done = conversion(op, a, b, mxcsr);
+    if done.trap && matches!(op, FpCvt::Sd2Ss | FpCvt::Pd2Ps) {
+        let new = done.mxcsr & !mxcsr;
+        let beyond = new & !(mxcsr >> 7) & (OE | UE) != 0;
+        if new & PE != 0 && beyond && !unbounded::is_narrowing_inexact(op, b, mxcsr) {
+            done.mxcsr &= !PE;
+        }
+    }
+    done
+}
+
+#[inline(always)]
+pub(crate) fn conversion(op: FpCvt, a: X, b: X, mxcsr: u32) -> Done<X> {
     let never = Tiny::Never;
     match op {
         FpCvt::Ss2Sd => xx!("cvtss2sd {x}, {y}", a, b, mxcsr, never),

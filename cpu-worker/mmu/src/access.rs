@@ -223,7 +223,8 @@ impl Mmu {
         self.store_slow(kind, va, &value.to_le_bytes()[..bytes as usize])
     }
 
-    /// Translates all of an access: the first page, how many bytes lie in it, and the second page if there is one.
+    /// Translates all of an access: the first page, how many bytes lie in it, and the second page if there is one. That every
+    /// byte's address is canonical is checked before any is translated.
     fn translate_all(
         &mut self,
         kind: Privilege,
@@ -232,6 +233,9 @@ impl Mmu {
         write: bool,
     ) -> Result<(Found, u32, Option<Found>), MemStop> {
         let first = ((PAGE - (va & OFFSET)) as u32).min(bytes);
+        if first != bytes && !self.is_canonical(self.next_page(va)) {
+            return Err(MemStop::NonCanonical);
+        }
         let a = self.translate(kind, va, write)?;
         if first == bytes {
             return Ok((a, first, None));

@@ -224,9 +224,14 @@ impl Mmu {
         Ok(())
     }
 
+    /// Whether the paging mode can translate the address: with four levels, bits 47 to 63 are equal.
+    pub(crate) fn is_canonical(&self, va: u64) -> bool {
+        !self.regs.four_level() || ((va << 16) as i64 >> 16) as u64 == va
+    }
+
     /// Walks, and sets accessed and dirty bits: (page, attributes, writable without another walk).
     fn walk_and_commit(&mut self, va: u64, want: Want) -> Result<(u64, u64, bool), MemStop> {
-        if self.regs.four_level() && ((va << 16) as i64 >> 16) as u64 != va {
+        if !self.is_canonical(va) {
             return Err(MemStop::NonCanonical);
         }
         let w = walk(&self.ram, &self.regs, va, want)

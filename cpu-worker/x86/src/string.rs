@@ -124,10 +124,11 @@ fn element(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
             advance(cpu, op, RDI, 1);
         }
         form::CMPS => {
-            let a = address(cpu, op, op.seg, RSI, false)?;
-            let a = cpu.load(w, a)?;
+            // The order shows where both operands fault: processors read the second one first.
             let b = address(cpu, op, Seg::Es, RDI, false)?;
             let b = cpu.load(w, b)?;
+            let a = address(cpu, op, op.seg, RSI, false)?;
+            let a = cpu.load(w, a)?;
             let r = cpu.sub(w, a, b);
             cpu.flags(FlagOp::Sub, w, a, b, r);
             advance(cpu, op, RSI, 1);

@@ -91,6 +91,7 @@ impl Engine for Interpreter {
         if let Err(stop) = end {
             assert_eq!(stop, Stop::Fault, "an instruction of user mode");
             self.cpu.state.set_rip(ENTRY);
+            self.cpu.settle_fault(&op);
             vector = self.cpu.fault.vector as u8;
             error = self.cpu.fault.code.unwrap_or(0);
             cr2 = if vector == 14 { self.cpu.fault.cr2 } else { 0 };

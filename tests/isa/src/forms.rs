@@ -127,16 +127,40 @@ pub fn is_compared(i: &Instruction, bytes: &[u8]) -> bool {
     let Some(op) = decode(bytes, MODE, features()) else {
         return false;
     };
+    let system = |n: u32| {
+        let r = i.op_register(n);
+        i.op_kind(n) == OpKind::Register && (r.is_segment_register() || r.is_cr() || r.is_dr())
+    };
+    // FS and GS have the process's own bases.
+    let foreign_base = matches!(i.segment_prefix(), Register::FS | Register::GS);
     !matches!(op.kind, Kind::Invalid | Kind::System | Kind::Time)
         && !excluded(i.mnemonic())
-        && !(0..i.op_count()).any(|n| {
-            i.op_kind(n) == OpKind::Register
-                && (i.op_register(n).is_segment_register() || i.op_register(n).is_cr() || i.op_register(n).is_dr())
-        })
-        // CPUs disagree on near branches with an operand-size prefix.
-        && !(i.flow_control() != FlowControl::Next && bytes.iter().take(usize::from(op.len)).any(|&b| b == 0x66))
-        // Those segments' bases belong to the process.
-        && !matches!(i.segment_prefix(), Register::FS | Register::GS)
+        && !(0..i.op_count()).any(system)
+        && !foreign_base
+        && !cpus_disagree(i, &bytes[..i.len()])
+}
+
+/// Encodings that makers of CPUs document, or do, differently.
+fn cpus_disagree(i: &Instruction, bytes: &[u8]) -> bool {
+    let prefixed = |any: &[u8]| bytes.iter().any(|b| any.contains(b));
+    match i.code() {
+        // REX.B makes it an exchange with R8, which iced does not know.
+        Code::Pause => bytes.len() > 2,
+        // Intel's reads 16 bits, AMD's 32.
+        Code::Movsxd_r16_rm16 => true,
+        // No-operations of Intel's, #UD with AMD.
+        Code::Reservednop_rm16_r16_0F0D
+        | Code::Reservednop_rm32_r32_0F0D
+        | Code::Reservednop_rm64_r64_0F0D => true,
+        // Where target and stack are both not canonical, the order of the checks differs.
+        Code::Call_rm64 if i.op0_kind() == OpKind::Register => {
+            i.op0_register() == Register::RSP || prefixed(&[0x66])
+        }
+        // AMD's LOOPcc heed F2 and F3.
+        _ if matches!(i.mnemonic(), M::Loope | M::Loopne) => prefixed(&[0x66, 0xf2, 0xf3]),
+        // Near branches with an operand size of 16 bits.
+        _ => i.flow_control() != FlowControl::Next && prefixed(&[0x66]),
+    }
 }
 
 /// See the crate's documentation for the reasons.

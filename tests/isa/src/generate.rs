@@ -341,7 +341,9 @@ fn settle(r: &mut Random, i: &Instruction, case: &mut Case, target: Option<u64>)
             patch(case, sp, flags);
         }
         M::Jmp | M::Call => {
-            let to = if r.chance(95) {
+            // Which of a bad target and a bad stack is found first differs between CPUs.
+            let stack = sp >= DATA + 16 && sp < DATA + WRITABLE_BYTES as u64;
+            let to = if !stack || r.chance(95) {
                 code_target(r)
             } else {
                 1 << 63 | r.word()
@@ -398,7 +400,7 @@ fn floats_in_memory(r: &mut Random, i: &Instruction, case: &mut Case, target: Op
         }
         S::Bcd => {
             // Digits; what other nibbles mean is not defined.
-            let digits = |v: u64| (0..16).fold(0, |d, k| d | (v >> (4 * k) & 15) % 10 << (4 * k));
+            let digits = |v: u64| (0..16).fold(0, |d, k| d | ((v >> (4 * k) & 15) % 10) << (4 * k));
             let (low, high) = (
                 digits(r.word()),
                 digits(r.word()) & 0xff | r.word() & 0x8000,

@@ -19,7 +19,7 @@ impl Random {
 
     /// Below `n`, which is not zero.
     pub fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.word()) * u128::from(n) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(n)) >> 64) as u64
     }
 
     /// True in `percent` of a hundred cases.

@@ -326,7 +326,10 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
     }
     match i.mnemonic() {
         M::Jmp if near => Some(relative(i, c, Kind::Jmp)),
-        M::Call if near => Some(relative(i, c, Kind::Call)),
+        M::Call if near => Some(Op {
+            seg: Seg::Ss,
+            ..relative(i, c, Kind::Call)
+        }),
         M::Jmp | M::Call => {
             let mut op = template(i, c);
             op.kind = if i.mnemonic() == M::Jmp {
@@ -337,6 +340,9 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
             op.width = operand_width(i, 0);
             op.flags |= OpFlags::ENDS_BLOCK;
             set_src(i, 0, &mut op);
+            if op.src_arg != Arg::Mem {
+                op.seg = Seg::Ss;
+            }
             Some(op)
         }
         M::Ret => {
@@ -347,6 +353,7 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
             if i.op_count() > 0 {
                 op.imm = i.immediate(0) & 0xffff;
             }
+            op.seg = Seg::Ss;
             Some(op)
         }
         M::Loopne | M::Loope | M::Loop | M::Jcxz | M::Jecxz | M::Jrcxz => {

@@ -42,6 +42,9 @@ fn stack_register(i: &Instruction) -> u8 {
         (i.op_count() > n && i.op_kind(n) == OpKind::Register && i.op_register(n).is_st())
             .then(|| i.op_register(n).number() as u8)
     };
+    if matches!(i.mnemonic(), M::Fcompp | M::Fucompp) {
+        return 1;
+    }
     match (register(0), register(1)) {
         (Some(0) | None, Some(r)) => r,
         (Some(r), _) => r,
@@ -145,7 +148,8 @@ fn moves(i: &Instruction) -> Option<(Handler, u8)> {
         (M::Fstp, MemorySize::Float32) => plain(a::store_mem::<0, true>),
         (M::Fstp, MemorySize::Float64) => plain(a::store_mem::<1, true>),
         (M::Fstp, MemorySize::Float80) => Some((a::store_ten, 0)),
-        (M::Fstp | M::Fstpnce, _) => plain(a::store_st::<true>),
+        (M::Fstp, _) => plain(a::store_st::<true>),
+        (M::Fstpnce, _) => plain(a::store_st_unchecked),
         (M::Fist, MemorySize::Int16) => plain(a::store_mem::<2, false>),
         (M::Fist, _) => plain(a::store_mem::<3, false>),
         (M::Fistp, MemorySize::Int16) => plain(a::store_mem::<2, true>),
@@ -228,7 +232,8 @@ fn control(i: &Instruction) -> Option<(Handler, u8)> {
         M::Fldenv => env::fldenv,
         M::Fnsave => env::fnsave,
         M::Frstor => env::frstor,
-        M::Fnop | M::Fneni | M::Fndisi | M::Fnsetpm => a::nothing,
+        M::Fnop => a::nothing,
+        M::Fneni | M::Fndisi | M::Fnsetpm => env::ignored,
         _ => return None,
     };
     Some((run, 0))

@@ -115,7 +115,8 @@ pub fn cmpxchg<E: Eval>(e: &mut E, op: &Op, w: Width, dst: Arg) -> Result<(), E:
     let new = e.reg(w, op.src);
     let acc = e.reg(w, RAX);
     let whole = e.reg(Width::Q, RAX);
-    update(e, op, w, dst, |e, old| {
+    let untouched = e.reg(Width::Q, op.dst);
+    let finish = |e: &mut E, old: E::V| {
         let r = e.sub(w, acc, old);
         e.flags(FlagOp::Sub, w, acc, old, r);
         let same = e.eq(w, acc, old);
@@ -128,6 +129,25 @@ pub fn cmpxchg<E: Eval>(e: &mut E, op: &Op, w: Width, dst: Arg) -> Result<(), E:
             let low = e.select(w, same, acc, old);
             e.set_reg(w, RAX, low);
         }
-        e.select(w, same, new, old)
-    })
+        same
+    };
+    if dst == Arg::Mem {
+        // Memory is written back in any case.
+        return update(e, op, w, dst, |e, old| {
+            let same = finish(e, old);
+            e.select(w, same, new, old)
+        });
+    }
+    let old = e.reg(w, op.dst);
+    let same = finish(e, old);
+    if w == Width::D {
+        // A register that differs is not written, so that its upper half stays.
+        let wide = e.zext(w, Width::Q, new);
+        let v = e.select(Width::Q, same, wide, untouched);
+        e.set_reg(Width::Q, op.dst, v);
+    } else {
+        let v = e.select(w, same, new, old);
+        e.set_reg(w, op.dst, v);
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::eval::Eval;
 use crate::flags::{CF, FlagOp, ZF};
-use crate::op::{Arg, Kind, Op, OpFlags, Width};
+use crate::op::{AddrSize, Arg, Kind, Op, OpFlags, Width};
 
 use super::{flag_bit, source};
 
@@ -56,11 +56,23 @@ fn displace<E: Eval>(e: &mut E, op: &Op, w: Width, at: E::V, number: E::V) -> E:
     let words = e.sar(q, wide, bits);
     let distance = e.shl(q, words, bytes);
     let sum = e.add(q, at, distance);
-    if op.has(OpFlags::LONG) {
+    if op.has(OpFlags::LONG) && !op.has(OpFlags::ADDR_CUT) {
         return sum;
     }
-    let mask = e.imm(q, u32::MAX as u64);
-    e.and(q, sum, mask)
+    // The address size cuts the offset in the segment.
+    let cut = if op.addr == AddrSize::A16 {
+        0xffff
+    } else {
+        u32::MAX.into()
+    };
+    let mask = e.imm(q, cut);
+    if !op.has(OpFlags::SEG_BASE) {
+        return e.and(q, sum, mask);
+    }
+    let base = e.seg_base(op.seg);
+    let offset = e.sub(q, sum, base);
+    let offset = e.and(q, offset, mask);
+    e.add(q, base, offset)
 }
 
 /// Sets CF to the bit, all other flags staying, and gives the operand with the bit set, cleared or complemented.

@@ -1,7 +1,7 @@
 //! MMX: functions of `Cpu` on the significands of the x87 registers.
 //!
-//! An MMX register is the low 64 bits of the *physical* x87 register of that number. Every MMX instruction but EMMS sets
-//! TOP to zero and all tags to "in use", and a register written gets all ones in its sign and exponent (Intel SDM vol. 1,
+//! An MMX register is the low 64 bits of the *physical* x87 register of that number. Every MMX instruction sets TOP to
+//! zero and, but for EMMS, all tags to "in use", and a register written gets all ones in its sign and exponent (Intel SDM vol. 1,
 //! 9.2 and vol. 3A, 12). The arithmetic is that of the 128-bit verbs on the low half.
 
 use crate::Fault;
@@ -277,6 +277,7 @@ fn to_mm(cpu: &mut Cpu, op: &Op, f: FpCvt) -> Done {
 /// EMMS: all registers empty.
 pub fn emms(cpu: &mut Cpu, _: &Op) -> Done {
     ready(cpu)?;
+    enter(cpu);
     cpu.state.x87.tags = 0;
     Ok(())
 }

@@ -62,18 +62,15 @@ pub fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Done {
     masked_store(cpu, op, &data, &mask)
 }
 
-/// Stores the bytes whose mask byte has its top bit set; a fault on any of them comes before the first is written.
+/// Stores the bytes whose mask byte has its top bit set. Whether the others can fault is left to the implementation: here,
+/// as on many CPUs, all must be writable.
 pub(super) fn masked_store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Done {
     let base = cpu.ea(op, data.len() as u32)?;
-    let mut places = [None; 16];
-    for (i, place) in places.iter_mut().enumerate().take(data.len()) {
+    cpu.load_rmw(Width::Q, base)?;
+    cpu.load_rmw(Width::Q, base.wrapping_add(data.len() as u64 - 8))?;
+    for (i, &byte) in data.iter().enumerate() {
         if mask[i] & 0x80 != 0 {
-            *place = Some(cpu.load_rmw(Width::B, base.wrapping_add(i as u64))?.1);
-        }
-    }
-    for (i, place) in places.into_iter().enumerate() {
-        if let Some(place) = place {
-            cpu.store_rmw(Width::B, place, data[i].into());
+            cpu.store(Width::B, base.wrapping_add(i as u64), byte.into())?;
         }
     }
     Ok(())

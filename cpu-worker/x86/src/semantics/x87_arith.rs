@@ -4,7 +4,7 @@
 
 use atoll_hostfp::rebias;
 use atoll_hostfp::x87::{
-    self as host, Bin, C0, C2, C3, CC, Done, F80, FLAGS, IE, Mem, OE, Store, UE, Un, ZE,
+    self as host, Bin, C0, C2, C3, CC, Done, F80, FLAGS, IE, Mem, OE, Store, UE, Un,
 };
 
 use super::x87::{
@@ -15,7 +15,7 @@ use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::Stop;
 use crate::flags::{CF, LazyFlags, PF, ZF};
-use crate::op::{Arg, Cond, Op, Width};
+use crate::op::{Cond, Op, Width};
 
 type Result = core::result::Result<(), Stop>;
 
@@ -37,7 +37,7 @@ const fn mem_width(m: Mem) -> Width {
     }
 }
 
-/// Writes a result to ST(i), if it may be committed, and pops.
+/// Writes a result to ST(i) and pops, if it may be committed.
 #[inline(always)]
 pub(super) fn finish(
     cpu: &mut Cpu,
@@ -46,14 +46,16 @@ pub(super) fn finish(
     pops: bool,
     mut done: Done,
     biased: impl FnOnce(host::Env, bool) -> Option<Done>,
-) {
-    if accept(cpu, op, &mut done, biased) {
+) -> bool {
+    let accepted = accept(cpu, op, &mut done, biased);
+    if accepted {
         let s = &mut cpu.state.x87;
         set_st(s, i, done.value);
         if pops {
             pop(s);
         }
     }
+    accepted
 }
 
 /// A missing operand: masked, the indefinite is the result.
@@ -125,16 +127,24 @@ pub fn unary(cpu: &mut Cpu, op: &Op) -> Result {
     let s = &cpu.state.x87;
     if is_empty(s, 0) || two && is_empty(s, 1) {
         underflow(cpu, op, 0, false);
+        if matches!(f, Un::Prem | Un::Prem1) {
+            cpu.state.x87.status &= !C2;
+        }
         return Ok(());
     }
     let (a, b) = (st(s, 0), if two { st(s, 1) } else { [0; 2] });
     let done = host::un(f, a, b, env(s));
-    let cc = done.status & CC;
-    finish(cpu, op, 0, false, done, |env, over| {
+    let accepted = finish(cpu, op, 0, false, done, |env, over| {
         (f == Un::Scale).then(|| rebias::scale(a, b, env, over))
     });
-    if matches!(f, Un::Prem | Un::Prem1) && done.status & IE == 0 {
-        set_cc(&mut cpu.state.x87, cc);
+    if matches!(f, Un::Prem | Un::Prem1) {
+        // A NaN has no quotient: its bits stay, and the reduction counts as complete.
+        let nan = done.value[1] & 0x7fff == 0x7fff && done.value[0] << 1 != 0;
+        if accepted && !nan {
+            set_cc(&mut cpu.state.x87, done.status);
+        } else {
+            cpu.state.x87.status &= !C2;
+        }
     }
     Ok(())
 }
@@ -296,7 +306,10 @@ pub fn load_mem<const MEM: u8>(cpu: &mut Cpu, op: &Op) -> Result {
     let done = host::load(m, v, env(&cpu.state.x87));
     if is_empty(&cpu.state.x87, 7) && done.status & FLAGS != 0 {
         set_c1(&mut cpu.state.x87, false);
-        if signal(cpu, op, done.status & FLAGS) {
+        // A signalling NaN is withheld if that is unmasked; a denormal is loaded all the same.
+        let invalid = done.status & IE & !cpu.state.x87.control != 0;
+        signal(cpu, op, done.status & FLAGS);
+        if invalid {
             return Ok(());
         }
     }
@@ -331,9 +344,7 @@ pub fn load_st(cpu: &mut Cpu, op: &Op) -> Result {
     ready(cpu)?;
     note(cpu, op);
     let s = &cpu.state.x87;
-    if !is_empty(s, 7) {
-        push(cpu, op, INDEFINITE);
-    } else if is_empty(s, op.src) {
+    if is_empty(s, op.src) {
         if !stack_fault(cpu, op, false) {
             unit::push_unchecked(&mut cpu.state.x87, INDEFINITE);
         }
@@ -400,15 +411,16 @@ pub fn store_mem<const TO: u8, const POP: bool>(cpu: &mut Cpu, op: &Op) -> Resul
     };
     let raised = done.status & (FLAGS | unit::SF) | tiny_store(s.control, to, done);
     let withheld = raised & !s.control & FLAGS & !host::PE != 0;
-    if !withheld {
+    if withheld {
+        // Nothing is stored, but it must be possible.
+        cpu.load_rmw(w, address)?;
+    } else {
         cpu.store(w, address, done.value)?;
     }
     note_data(cpu, op, address);
     set_c1(&mut cpu.state.x87, !withheld && done.status & host::C1 != 0);
-    // What a withheld result would have lost is not known.
-    let before = raised & (IE | host::DE | ZE | unit::SF);
-    let early = before & !cpu.state.x87.control & FLAGS != 0;
-    signal(cpu, op, if early { before } else { raised });
+    // A withheld result loses nothing.
+    signal(cpu, op, if withheld { raised & !host::PE } else { raised });
     if !withheld && POP {
         pop(&mut cpu.state.x87);
     }
@@ -447,7 +459,9 @@ pub fn store_ten(cpu: &mut Cpu, op: &Op) -> Result {
     };
     let raised = done.status & (FLAGS | unit::SF);
     let withheld = raised & !s.control & FLAGS & !host::PE != 0;
-    if !withheld {
+    if withheld {
+        probe_80(cpu, address)?;
+    } else {
         store_80(cpu, address, done.value)?;
     }
     note_data(cpu, op, address);
@@ -461,10 +475,19 @@ pub fn store_ten(cpu: &mut Cpu, op: &Op) -> Result {
 
 /// Ten bytes, both parts or none.
 pub(super) fn store_80(cpu: &mut Cpu, address: u64, v: F80) -> Result {
-    let high = cpu.load_rmw(Width::W, address.wrapping_add(8))?.1;
-    cpu.store(Width::Q, address, v[0])?;
+    let (low, high) = probe_80(cpu, address)?;
+    cpu.store_rmw(Width::Q, low, v[0]);
     cpu.store_rmw(Width::W, high, v[1] & 0xffff);
     Ok(())
+}
+
+type Place = <Cpu as Eval>::Loc;
+
+/// The two parts of ten bytes, checked for writing.
+fn probe_80(cpu: &mut Cpu, address: u64) -> core::result::Result<(Place, Place), Stop> {
+    let low = cpu.load_rmw(Width::Q, address)?.1;
+    let high = cpu.load_rmw(Width::W, address.wrapping_add(8))?.1;
+    Ok((low, high))
 }
 
 /// FST and FSTP to ST(src).
@@ -482,6 +505,20 @@ pub fn store_st<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result {
     if POP {
         pop(s);
     }
+    Ok(())
+}
+
+/// FSTPNCE: FSTP ST(i) that knows no stack fault; from an empty register nothing is copied.
+pub fn store_st_unchecked(cpu: &mut Cpu, op: &Op) -> Result {
+    ready(cpu)?;
+    note(cpu, op);
+    let s = &mut cpu.state.x87;
+    if !is_empty(s, 0) {
+        let v = st(s, 0);
+        set_st(s, op.src, v);
+    }
+    set_c1(s, false);
+    pop(s);
     Ok(())
 }
 
@@ -550,11 +587,9 @@ pub fn turn(cpu: &mut Cpu, op: &Op) -> Result {
     Ok(())
 }
 
-/// FNOP, and what the 8087 and 80287 had and later units ignore (FNENI, FNDISI, FNSETPM).
+/// FNOP.
 pub fn nothing(cpu: &mut Cpu, op: &Op) -> Result {
     ready(cpu)?;
-    if op.dst_arg == Arg::None {
-        note(cpu, op);
-    }
+    note(cpu, op);
     Ok(())
 }

@@ -20,6 +20,11 @@ pub fn wait(cpu: &mut Cpu, _: &Op) -> Result {
     unit::pending(cpu)
 }
 
+/// FNENI, FNDISI and FNSETPM, which only the 8087 and the 80287 obeyed.
+pub fn ignored(cpu: &mut Cpu, _: &Op) -> Result {
+    unit::available(cpu)
+}
+
 pub fn fnclex(cpu: &mut Cpu, _: &Op) -> Result {
     unit::available(cpu)?;
     const FLAGS: u16 = 0x80ff;

@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::memory::{DATA_BYTES, Shared};
-use crate::{Arena, DATA, ENTRY, Fx, Lost, Outcome, Registers, WRITABLE_BYTES, digest};
+use crate::{Arena, CODE, DATA, ENTRY, Fx, Lost, Outcome, Registers, WRITABLE_BYTES, digest};
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 static CODE_ALIAS: AtomicPtr<u8> = AtomicPtr::new(null_mut());
@@ -89,8 +89,17 @@ fn run_child() -> ! {
         default.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(libc::SIGALRM, &raw const default, null_mut());
         libc::alarm(SECONDS);
+        touch_pages();
         libc::raise(libc::SIGTRAP);
         libc::_exit(2)
+    }
+}
+
+/// Maps the pages that cases only read: a page table entry made late would show in the error codes of page faults.
+fn touch_pages() {
+    for address in [CODE, DATA, DATA + 4096, DATA + 8192] {
+        // SAFETY: the arena has mapped these pages to be read.
+        unsafe { (address as *const u8).read_volatile() };
     }
 }
 
