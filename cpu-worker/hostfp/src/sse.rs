@@ -255,10 +255,7 @@ pub fn bin(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
 #[cold]
 fn trapped(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32, mut done: Done<X>) -> Done<X> {
     let new = done.mxcsr & !mxcsr;
-    if new & PE != 0
-        && new & !(mxcsr >> 7) & (OE | UE) != 0
-        && !unbounded::is_inexact(op, fp, a, b, mxcsr)
-    {
+    if new & PE != 0 && !unbounded::is_inexact(op, fp, a, b, mxcsr) {
         done.mxcsr &= !PE;
     }
     done
@@ -454,8 +451,7 @@ pub fn convert(op: FpCvt, a: X, b: X, mxcsr: u32) -> Done<X> {
     let mut done = conversion(op, a, b, mxcsr);
     if done.trap && matches!(op, FpCvt::Sd2Ss | FpCvt::Pd2Ps) {
         let new = done.mxcsr & !mxcsr;
-        let beyond = new & !(mxcsr >> 7) & (OE | UE) != 0;
-        if new & PE != 0 && beyond && !unbounded::is_narrowing_inexact(op, b, mxcsr) {
+        if new & PE != 0 && !unbounded::is_narrowing_inexact(op, b, mxcsr) {
             done.mxcsr &= !PE;
         }
     }

@@ -114,6 +114,12 @@ fn settled(i: &Instruction, o: &Outcome) -> Registers {
         r.fx.status &= !0x4700;
         r.rflags &= !COMPARED;
     }
+    const UE: u32 = 0x10;
+    const PE: u32 = 0x20;
+    if o.vector == 19 && name.starts_with("Mul") && r.fx.mxcsr & UE != 0 {
+        // For products of two denormals, AMD's leave it out.
+        r.fx.mxcsr &= !PE;
+    }
     let mmx =
         (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm());
     if mmx && o.vector != COMPLETED {
