@@ -2,6 +2,7 @@
 //!
 //! A trail is JSON lines. The first names the inputs of the run; the others, in order of virtual
 //! time, are points (`at`: hashes of registers, RAM and events) and outside inputs (`in`, `button`).
+//! Given the flags of the runs, [`narrow`](crate::narrow) finds the instruction between two points.
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -9,34 +10,46 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Compares and prints.
-pub(crate) fn diff(a: &Path, b: &Path) -> ExitCode {
-    let trails = read(a).and_then(|a| Ok((a, read(b)?)));
-    match trails {
-        Err(error) => {
-            eprintln!("atoll: {error:#}");
-            ExitCode::from(2)
+/// `atoll diff A B [-- FLAGS [-- FLAGS]]`.
+pub(crate) fn diff(arguments: &[String]) -> ExitCode {
+    let mut parts = arguments.split(|word| word == "--");
+    let Some([a, b]) = parts.next() else {
+        eprintln!("atoll: diff needs two trails");
+        return ExitCode::from(2);
+    };
+    let flags: Vec<&[String]> = parts.collect();
+    let trails = read(a.as_ref()).and_then(|a| Ok((a, read(b.as_ref())?)));
+    let outcome = trails.and_then(|(a, b)| {
+        let Some(difference) = compare(&a, &b) else {
+            println!("the trails are equal: {} records", a.records.len());
+            return Ok(ExitCode::SUCCESS);
+        };
+        print!("{}", difference.text);
+        if let (Some(window), [first, ..]) = (difference.window, &flags[..]) {
+            crate::narrow::narrow(window, [first, flags.get(1).unwrap_or(first)])?;
         }
-        Ok((a, b)) => match compare(&a, &b) {
-            None => {
-                println!("the trails are equal: {} records", a.records.len());
-                ExitCode::SUCCESS
-            }
-            Some(difference) => {
-                print!("{difference}");
-                ExitCode::from(1)
-            }
-        },
-    }
+        Ok(ExitCode::from(1))
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("atoll: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+/// The first difference, in words, and the virtual times that it lies between if both runs came so far.
+#[derive(Debug, PartialEq, Eq)]
+struct Difference {
+    text: String,
+    window: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
-struct Trail {
+pub(crate) struct Trail {
     head: Value,
-    records: Vec<Value>,
+    pub(crate) records: Vec<Value>,
 }
 
-fn read(path: &Path) -> anyhow::Result<Trail> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Trail> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read '{name}'"))?;
     parse(&text).with_context(|| format!("'{name}' is no trail"))
@@ -63,14 +76,12 @@ fn parse(text: &str) -> anyhow::Result<Trail> {
     }
 }
 
-/// What is first different, in words; nothing if the trails are equal.
-fn compare(a: &Trail, b: &Trail) -> Option<String> {
+/// What is first different; nothing if the trails are equal.
+fn compare(a: &Trail, b: &Trail) -> Option<Difference> {
     if a.head != b.head {
         let inputs = names_of_difference(&a.head, &b.head);
-        return Some(format!(
-            "the runs have different inputs: {}\n",
-            inputs.join(", ")
-        ));
+        let text = format!("the runs have different inputs: {}\n", inputs.join(", "));
+        return Some(Difference { text, window: None });
     }
     let pairs = a.records.iter().zip(&b.records);
     let equal = pairs.take_while(|(a, b)| a == b).count();
@@ -98,15 +109,17 @@ fn compare(a: &Trail, b: &Trail) -> Option<String> {
         )),
         (None, None) => {}
     }
-    if let Some(at) = first.or(second).and_then(|record| time(record, "at")) {
-        let from = last_equal.unwrap_or(0);
-        let finer = (at.saturating_sub(from) / 100).max(1_000);
-        let _ = writeln!(
-            text,
-            "to come nearer, run both again with --vtime-limit {at}ns --hash-every {finer}ns"
+    let at = |record: Option<&Value>| record.and_then(|record| time(record, "at"));
+    let window = match (at(first), at(second)) {
+        (Some(first), Some(second)) => Some((last_equal.unwrap_or(0), first.max(second))),
+        _ => None,
+    };
+    if window.is_some() {
+        text.push_str(
+            "(with the flags of both runs after --, the instruction is found by running again)\n",
         );
     }
-    Some(text)
+    Some(Difference { text, window })
 }
 
 fn describe(text: &mut String, a: &Value, b: &Value) {
@@ -120,7 +133,7 @@ fn describe(text: &mut String, a: &Value, b: &Value) {
     let _ = writeln!(text, "  first:  {a}\n  second: {b}");
 }
 
-fn names_of_difference(a: &Value, b: &Value) -> Vec<String> {
+pub(crate) fn names_of_difference(a: &Value, b: &Value) -> Vec<String> {
     let empty = serde_json::Map::new();
     let (a, b) = (
         a.as_object().unwrap_or(&empty),
@@ -137,7 +150,7 @@ fn time(record: &Value, key: &str) -> Option<u64> {
     record.get(key).and_then(Value::as_u64)
 }
 
-fn seconds(ns: u64) -> String {
+pub(crate) fn seconds(ns: u64) -> String {
     atoll_abi::VirtualTime(ns).to_string()
 }
 
@@ -164,7 +177,8 @@ mod tests {
             None
         );
         let other = trail(&(point(1_000_000, "a") + &point(2_000_000, "c")));
-        let text = compare(&equal, &other).unwrap();
+        let Difference { text, window } = compare(&equal, &other).unwrap();
+        assert_eq!(window, Some((1_000_000, 2_000_000)));
         assert!(
             text.contains("equal up to virtual time 0.001000000s"),
             "{text}"
@@ -177,12 +191,14 @@ mod tests {
         assert!(
             compare(&equal, &short)
                 .unwrap()
+                .text
                 .contains("the second trail ends")
         );
         let typed = trail("{\"in\":5,\"place\":0,\"bytes\":\"61\"}\n");
         assert!(
             compare(&equal, &typed)
                 .unwrap()
+                .text
                 .contains("different records")
         );
     }
@@ -192,7 +208,7 @@ mod tests {
         let a = trail("");
         let b = parse("{\"trail\":1,\"machine\":\"n\",\"kernel\":\"k\",\"initrd\":\"\"}").unwrap();
         assert_eq!(
-            compare(&a, &b).unwrap(),
+            compare(&a, &b).unwrap().text,
             "the runs have different inputs: machine\n"
         );
     }

@@ -10,6 +10,7 @@
 mod diff;
 mod end;
 mod launch;
+mod narrow;
 mod owner;
 mod preflight;
 mod run;
@@ -19,7 +20,9 @@ use std::process::ExitCode;
 /// What is shown for `atoll help`.
 const USAGE: &str = "\
 usage: atoll run [MACHINE.toml] [FLAGS]   run a machine
-       atoll diff TRAIL TRAIL             the first difference of two trails
+       atoll diff TRAIL TRAIL [-- FLAGS [-- FLAGS]]
+                                          the first difference of two trails; with the flags of the
+                                          runs (the second's, if they differ) down to the instruction
        atoll help                         this, all flags and all exit codes
        atoll --version
 ";
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
             }
             run::run(rest)
         }
-        Some((command, [a, b])) if command == "diff" => diff::diff(a.as_ref(), b.as_ref()),
+        Some((command, rest)) if command == "diff" => diff::diff(rest),
         Some((word, _)) if matches!(word.as_str(), "help" | "-h" | "-help" | "--help") => {
             print!("{}", help());
             ExitCode::SUCCESS

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn sequences() {
-        let cases: [(&[&[u8]], &[u8], &[Key]); 6] = [
+        type Case = (&'static [&'static [u8]], &'static [u8], &'static [Key]);
+        let cases: [Case; 6] = [
             (&[b"ls\r"], b"ls\r", &[]),
             (&[b"\x03\x1a\x1c"], b"\x03\x1a\x1c", &[]),
             (&[b"a\x01xb"], b"ab", &[Key::Quit]),
