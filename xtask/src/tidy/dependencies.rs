@@ -89,7 +89,29 @@ const ARROWS: &[(&str, &[&str])] = &[
             "machine-spec",
         ],
     ),
-    ("atoll", &["atoll-abi", "atoll-transport", "machine-spec"]),
+    // A user's terminal is the same whether seriald or the command line holds it.
+    (
+        "atoll",
+        &[
+            "atoll-abi",
+            "atoll-transport",
+            "char-backend",
+            "machine-spec",
+        ],
+    ),
+    // The whole machine without processes, for tests.
+    (
+        "sim",
+        &[
+            "atoll-jit",
+            "atoll-machine",
+            "atoll-mmu",
+            "atoll-x86",
+            "cpu-worker",
+            "device-core",
+            "machine-spec",
+        ],
+    ),
     (
         "isa-tests",
         &["atoll-hostfp", "atoll-mmu", "atoll-x86", "atoll-jit"],
