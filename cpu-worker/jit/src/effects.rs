@@ -48,7 +48,9 @@ pub(crate) fn class(op: &Op, mode: u32) -> Class {
             }
         }
         X87 | Mmx | SseHelper if fpu_off => Class::Leave,
-        String | X87 | Mmx | SseHelper | Helper if !op.has(OpFlags::ENDS_BLOCK) => Class::Call,
+        String | X87 | Mmx | SseHelper | Helper | Time if !op.has(OpFlags::ENDS_BLOCK) => {
+            Class::Call
+        }
         _ => Class::Leave,
     }
 }
