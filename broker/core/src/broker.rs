@@ -201,7 +201,7 @@ impl Broker {
         };
         let peer = &mut self.peers[index];
         if peer.life != Life::Starting {
-            return self.on_lost(now, id, "it introduced itself twice".into());
+            return self.on_lost(now, id, Some("it introduced itself twice".into()));
         }
         let stranger = (hello.pid != pid)
             .then(|| format!("process {pid} says that it is process {}", hello.pid));
@@ -284,7 +284,7 @@ impl Broker {
             return self.on_lost(
                 now,
                 id,
-                "it said that it is ready when nobody had asked".into(),
+                Some("it said that it is ready when nobody had asked".into()),
             );
         }
         peer.serve(now);
@@ -361,7 +361,7 @@ impl Broker {
         self.fence(now, index);
     }
 
-    fn on_lost(&mut self, now: Duration, id: PeerId, why: String) {
+    fn on_lost(&mut self, now: Duration, id: PeerId, why: Option<String>) {
         let Some(index) = self.current(id) else {
             return;
         };
@@ -370,7 +370,7 @@ impl Broker {
             // It closes what it has and is about to exit, as it was told to.
             return;
         }
-        peer.cause.get_or_insert(why);
+        peer.cause = peer.cause.take().or(why);
         self.fence(now, index);
     }
 
@@ -473,6 +473,9 @@ impl Broker {
         );
         let peer = &mut self.peers[index];
         peer.succeed();
+        if peer.setup.origin == Origin::External {
+            return self.bring_up(now, index);
+        }
         peer.waiting = Some(why);
         peer.enter(Life::Resting, Some(now + delay));
     }
@@ -623,11 +626,11 @@ impl Broker {
         if peer.life == Life::Serving {
             if let Some(why) = peer.hung(now) {
                 let id = peer.id;
-                self.on_lost(now, id, why);
+                self.on_lost(now, id, Some(why));
             }
             return;
         }
-        if !peer.deadline.is_some_and(|deadline| now >= deadline) {
+        if peer.deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
         peer.deadline = None;

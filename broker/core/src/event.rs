@@ -57,10 +57,10 @@ pub enum Event {
         peer: PeerId,
         fault: Fault,
     },
-    /// Its session is closed, or it broke the protocol, or it does not read.
+    /// It broke the protocol, or does not read; without a reason: its session is closed, and its exit will tell more.
     Lost {
         peer: PeerId,
-        why: String,
+        why: Option<String>,
     },
     /// Its process is gone and was collected. `answered`: how many requests were ever answered on its link.
     Exited {

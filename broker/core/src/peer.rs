@@ -233,6 +233,6 @@ impl Peer {
         let fault = self.fault.as_ref().map(|fault| fault.what.clone());
         fault
             .or_else(|| self.cause.clone())
-            .unwrap_or_else(|| "it is gone".into())
+            .unwrap_or_else(|| "it hung up".into())
     }
 }

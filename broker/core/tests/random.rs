@@ -329,10 +329,7 @@ impl World {
                     Exit::Code(code)
                 },
             ),
-            Step::HangsUp(_) => self.tell(Event::Lost {
-                peer,
-                why: "it hung up".into(),
-            }),
+            Step::HangsUp(_) => self.tell(Event::Lost { peer, why: None }),
             Step::Faults(_, kind) => {
                 let fault = Fault {
                     kind,
@@ -423,7 +420,7 @@ fn a_killed_disk_is_replaced_after_its_exit_and_not_before() {
     let first = world.at(2).unwrap();
     world.tell(Event::Lost {
         peer: first,
-        why: "it hung up".into(),
+        why: None,
     });
     world.step(Step::Pass(3000));
     assert_eq!(world.at(2), Some(first), "the kill has not landed yet");

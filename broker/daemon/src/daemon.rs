@@ -130,19 +130,23 @@ fn await_owner(
             match source {
                 Source::Signals if was_terminated(signals) => return None,
                 Source::Listener => sessions.accept(),
-                Source::Session(conn) => match sessions.receive(conn) {
-                    Some(Visit::Run { conn, request, fds }) => return Some((conn, request, fds)),
-                    Some(Visit::Knock { conn, hello }) => parked.push((conn, hello)),
-                    Some(Visit::Monitor { conn, .. }) => {
-                        let reason = "there is no machine yet".into();
-                        sessions.tell(
-                            conn,
-                            &Control::MonitorReply(MonitorReply::Failed { reason }),
-                        );
+                Source::Session(conn) => {
+                    while let Some(visit) = sessions.receive(conn) {
+                        match visit {
+                            Visit::Run { conn, request, fds } => return Some((conn, request, fds)),
+                            Visit::Knock { conn, hello } => parked.push((conn, hello)),
+                            Visit::Monitor { conn, .. } => {
+                                let reason = "there is no machine yet".into();
+                                sessions.tell(
+                                    conn,
+                                    &Control::MonitorReply(MonitorReply::Failed { reason }),
+                                );
+                            }
+                            Visit::Left { conn } if Some(conn) == inherited => return None,
+                            Visit::Left { .. } | Visit::Greeted => {}
+                        }
                     }
-                    Some(Visit::Left { conn }) if Some(conn) == inherited => return None,
-                    Some(Visit::Left { .. }) | None => {}
-                },
+                }
                 _ => {}
             }
         }
@@ -215,6 +219,8 @@ struct Daemon {
     /// Log lines that the owner was not ready to take.
     unheard: u64,
     finished: Option<ExitReason>,
+    /// Sessions on which more was received than was taken: no `poll` shows that.
+    unfinished: Vec<Source>,
 }
 
 fn now() -> Duration {
@@ -258,7 +264,14 @@ impl Daemon {
             terminal,
             unheard: 0,
             finished: None,
+            unfinished: Vec::new(),
         };
+        // The owner may have said more already than that he wants a machine.
+        let conns = daemon
+            .sessions
+            .sessions()
+            .map(|(conn, _)| Source::Session(conn));
+        daemon.unfinished = conns.collect();
         daemon.core.begin(now());
         Ok(daemon)
     }
@@ -285,7 +298,8 @@ impl Daemon {
         self.core.handle(now(), event);
     }
 
-    fn wait(&self) -> Vec<Source> {
+    fn wait(&mut self) -> Vec<Source> {
+        let mut ready = std::mem::take(&mut self.unfinished);
         let mut sources = Sources::default();
         sources.add(Source::Signals, &self.signals);
         sources.add_sessions(&self.sessions);
@@ -307,7 +321,13 @@ impl Daemon {
             .deadline()
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let horizon = self.core.awaits_horizon().then_some(HORIZON_LOOK);
-        sources.wait([core, strangers, horizon].into_iter().flatten().min())
+        let unfinished = (!ready.is_empty()).then_some(Duration::ZERO);
+        let timeout = [core, strangers, horizon, unfinished]
+            .into_iter()
+            .flatten()
+            .min();
+        ready.extend(sources.wait(timeout));
+        ready
     }
 
     fn look_at(&mut self, source: Source) {
@@ -325,21 +345,27 @@ impl Daemon {
 /// Listening.
 impl Daemon {
     fn visit(&mut self, conn: Conn) {
-        match self.sessions.receive(conn) {
-            None => {}
-            Some(Visit::Knock { conn, hello }) => self.knock(conn, hello),
-            Some(Visit::Run { conn, .. }) => {
-                let left = self
-                    .sessions
-                    .refuse(conn, "this broker runs a machine already");
-                self.left(&left);
+        for _ in 0..AT_A_TIME {
+            let Some(visit) = self.sessions.receive(conn) else {
+                return;
+            };
+            match visit {
+                Visit::Knock { conn, hello } => self.knock(conn, hello),
+                Visit::Run { conn, .. } => {
+                    let left = self
+                        .sessions
+                        .refuse(conn, "this broker runs a machine already");
+                    self.left(&left);
+                }
+                Visit::Monitor { conn, request } => self.tell(Event::Monitor {
+                    from: conn,
+                    request,
+                }),
+                Visit::Greeted => {}
+                left @ Visit::Left { .. } => self.left(&left),
             }
-            Some(Visit::Monitor { conn, request }) => self.tell(Event::Monitor {
-                from: conn,
-                request,
-            }),
-            Some(left @ Visit::Left { .. }) => self.left(&left),
         }
+        self.unfinished.push(Source::Session(conn));
     }
 
     fn left(&mut self, visit: &Visit) {
@@ -381,11 +407,7 @@ impl Daemon {
                 Ok(None) => return,
                 Err(error) => {
                     peer.session = None;
-                    let why = if is_hang_up(&error) {
-                        "it hung up".to_owned()
-                    } else {
-                        error.to_string()
-                    };
+                    let why = (!is_hang_up(&error)).then(|| error.to_string());
                     return self.tell(Event::Lost { peer: id, why });
                 }
             };
@@ -394,9 +416,13 @@ impl Daemon {
                 Ok(Heard::Event(event)) => self.heard(event),
                 Ok(Heard::Log(record)) => self.pass_on(id, record),
                 Ok(Heard::Trail(bytes)) => self.write_trail(&bytes),
-                Err(why) => self.tell(Event::Lost { peer: id, why }),
+                Err(why) => self.tell(Event::Lost {
+                    peer: id,
+                    why: Some(why),
+                }),
             }
         }
+        self.unfinished.push(Source::Peer(index));
     }
 
     fn heard(&mut self, event: Event) {
@@ -520,7 +546,9 @@ impl Daemon {
     fn adopt(&mut self, conn: Conn, peer: PeerId) {
         let handle = self.handle_of(conn);
         if let Some(session) = self.sessions.take(conn) {
-            self.peers[usize::from(peer.index) - 1] = Some(Process::adopted(peer, session, handle));
+            let index = usize::from(peer.index) - 1;
+            self.peers[index] = Some(Process::adopted(peer, session, handle));
+            self.unfinished.push(Source::Peer(index));
         }
     }
 
@@ -544,7 +572,7 @@ impl Daemon {
         if let Err(error) = sent {
             self.tell(Event::Lost {
                 peer,
-                why: error.to_string(),
+                why: Some(error.to_string()),
             });
         }
     }
@@ -562,7 +590,7 @@ impl Daemon {
         if let Some(error) = failed.filter(|error| !is_hang_up(error)) {
             self.tell(Event::Lost {
                 peer,
-                why: error.to_string(),
+                why: Some(error.to_string()),
             });
         }
     }

@@ -18,6 +18,9 @@ use std::sync::Arc;
 
 use crate::request::Request;
 
+/// No instruction takes so long: a boundary is nearer to the horizon than this.
+const BOUNDARY_NS: u64 = 1_000_000;
+
 pub(crate) struct Memory {
     pub(crate) ram: GuestRam,
     pub(crate) clock: View<ClockPage>,
@@ -88,10 +91,12 @@ impl Memory {
         Doorbell::new(self.bells.map(|page| &page.worker)).ring();
     }
 
-    /// Has the worker come as far as it may?
+    /// Has the worker come as far as it may? It stops at the last boundary before the horizon, and what it says of itself may still be
+    /// of an earlier one.
     pub(crate) fn at_horizon(&self) -> bool {
-        let clock = &self.clock;
-        clock.worker_state() == WorkerState::AtHorizon || clock.now() >= clock.horizon()
+        let (now, horizon) = (self.clock.now(), self.clock.horizon());
+        let stands = self.clock.worker_state() == WorkerState::AtHorizon;
+        now >= horizon || (stands && now + BOUNDARY_NS >= horizon)
     }
 
     pub(crate) fn status(&self, running: bool) -> MachineStatus {

@@ -31,6 +31,8 @@ pub(crate) enum Visit {
         conn: Conn,
         request: MonitorRequest,
     },
+    /// A command line was welcomed.
+    Greeted,
     /// The session is closed, by whichever side.
     Left {
         conn: Conn,
@@ -121,7 +123,8 @@ impl Sessions {
         self.guests.retain(|_, guest| !matches!(guest.standing, Standing::Stranger { since } if now >= since + MANNERS));
     }
 
-    /// Takes the next message of a session.
+    /// Takes the next message of a session; `None` if there is no other. A session has to be asked until then: what was received and not
+    /// taken shows in no `poll`.
     pub(crate) fn receive(&mut self, conn: Conn) -> Option<Visit> {
         let guest = self.guests.get_mut(&conn)?;
         let message = match guest.session.try_recv() {
@@ -179,7 +182,7 @@ impl Sessions {
                 peer,
             },
         );
-        None
+        Some(Visit::Greeted)
     }
 
     /// Says why, and closes.
