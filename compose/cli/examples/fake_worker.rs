@@ -90,6 +90,9 @@ impl Worker {
         match word.split_once('=').unwrap_or((word, "")) {
             ("print", count) => {
                 for line in 0..count.parse().expect("a number") {
+                    if self.asked {
+                        return;
+                    }
                     self.send(format!("line {line:06}\r\n").as_bytes());
                 }
             }

@@ -42,8 +42,12 @@ fn meaning(reason: ExitReason) -> &'static str {
 
 /// What is printed at the end.
 pub(crate) fn message(report: &ExitReport) -> String {
-    let mut text = format!("atoll: {}", meaning(report.reason));
-    if !report.detail.is_empty() {
+    let meaning = meaning(report.reason);
+    let mut text = format!("atoll: {meaning}");
+    let repeats = report
+        .detail
+        .eq_ignore_ascii_case(meaning.trim_end_matches('.'));
+    if !report.detail.is_empty() && !repeats {
         let _ = write!(text, "\natoll: {}", report.detail);
     }
     text.push('\n');

@@ -62,6 +62,8 @@ pub(crate) struct Owner {
     debug: Option<File>,
     asked_to_quit: bool,
     report: Option<ExitReport>,
+    /// The last line that the user was shown, so that the end does not say it again.
+    last_said: String,
     /// Sockets that serial lines listen on; seriald cannot remove its own from within its sandbox.
     sockets: Vec<PathBuf>,
 }
@@ -88,6 +90,7 @@ impl Owner {
             debug: debug.transpose()?,
             asked_to_quit: false,
             report: None,
+            last_said: String::new(),
             sockets: sockets(machine),
         })
     }
@@ -112,6 +115,9 @@ impl Owner {
         };
         if self.bury()? && report.reason == ExitReason::PowerOff {
             report.detail = "a process did not end by itself and was killed".to_owned();
+        }
+        if report.detail == self.last_said {
+            report.detail.clear();
         }
         for socket in &self.sockets {
             remove_socket(socket);
@@ -186,7 +192,8 @@ impl Owner {
     }
 
     /// One line for the user, also while the terminal is raw.
-    fn say(&self, text: &str) {
+    fn say(&mut self, text: &str) {
+        self.last_said = text.to_owned();
         let end = if self.raw.is_some() { "\r\n" } else { "\n" };
         let text = text.trim_end().replace('\n', end);
         // There is nobody to tell that standard error is gone.
