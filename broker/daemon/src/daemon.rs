@@ -501,13 +501,13 @@ impl Daemon {
                 }
             }
             Action::LinkLost { link, generation } => {
-                self.to_worker(&Control::LinkLost { link, generation })
+                self.tell_worker(&Control::LinkLost { link, generation })
             }
             Action::LinkReplaced { link, generation } => {
-                self.to_worker(&Control::LinkReplaced { link, generation })
+                self.tell_worker(&Control::LinkReplaced { link, generation })
             }
-            Action::PowerButton => self.to_worker(&Control::PowerButton),
-            Action::Reset => self.to_worker(&Control::Reset),
+            Action::PowerButton => self.tell_worker(&Control::PowerButton),
+            Action::Reset => self.tell_worker(&Control::Reset),
             Action::Clock(to) => self.memory.move_clock(to),
             Action::ReplyStatus { to, running } => {
                 let status = self.memory.status(running);
@@ -595,7 +595,7 @@ impl Daemon {
         }
     }
 
-    fn to_worker(&mut self, control: &Control) {
+    fn tell_worker(&mut self, control: &Control) {
         if let Some(worker) = self.peers[0].as_ref().map(|worker| worker.id) {
             self.send(worker, control);
         }

@@ -31,7 +31,6 @@ impl Process {
     }
 
     /// Starts the binary that serves `role`.
-    #[expect(clippy::zombie_processes, reason = "the handle collects it")]
     pub(crate) fn spawn(id: PeerId, role: Role) -> Result<Self, String> {
         let path = binary(role)?;
         let failed =
