@@ -548,7 +548,7 @@ fn sigterm_presses_the_button_and_ends_what_does_not_listen() {
 #[test]
 fn a_silent_disk_is_fenced_but_not_when_the_broker_itself_stood_still() {
     let mut world = started();
-    world.step(Step::Pass(3_600_00));
+    world.step(Step::Pass(360_000));
     assert!(
         world.killed.is_empty(),
         "the broker was stopped, so it heard nobody"
