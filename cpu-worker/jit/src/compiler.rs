@@ -1,6 +1,6 @@
 //! Cranelift: from a plan to position-independent machine code.
 
-use std::time::Instant;
+use rustix::time::{ClockId, clock_gettime};
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
@@ -8,17 +8,19 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
-use crate::emit::{Outgoing, emit};
+use crate::abi::Link;
+use crate::emit::emit;
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::thunks;
 
 /// A region as machine code, not yet installed.
+#[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) plan: Plan,
     pub(crate) code: Vec<u8>,
     pub(crate) entries: Vec<i64>,
-    pub(crate) links: Vec<Outgoing>,
+    pub(crate) links: Vec<Box<Link>>,
     pub(crate) calls: Vec<Box<atoll_x86::Op>>,
     pub(crate) ns: u64,
 }
@@ -28,6 +30,7 @@ pub(crate) struct Compiler {
     isa: OwnedTargetIsa,
     context: Context,
     builder: FunctionBuilderContext,
+    show: bool,
 }
 
 impl std::fmt::Debug for Compiler {
@@ -72,12 +75,13 @@ impl Compiler {
             isa,
             context: Context::new(),
             builder: FunctionBuilderContext::new(),
+            show: std::env::var_os("ATOLL_JIT_CLIF").is_some(),
         }
     }
 
     /// Compiles a plan. None if Cranelift refuses the function (its limits on size); the code then stays interpreted.
     pub(crate) fn compile(&mut self, mut plan: Plan) -> Option<Compiled> {
-        let start = Instant::now();
+        let start = cpu_ns();
         let flow = Flow::new(&mut plan);
         self.context.clear();
         let emitted = emit(
@@ -88,7 +92,7 @@ impl Compiler {
             &flow,
             thunks::unlinked as *const () as usize,
         );
-        if std::env::var_os("ATOLL_JIT_CLIF").is_some() {
+        if self.show {
             eprintln!("{}", self.context.func.display());
         }
         let compiled = match self
@@ -107,8 +111,14 @@ impl Compiler {
             entries: emitted.entries,
             links: emitted.links,
             calls: emitted.calls,
-            ns: start.elapsed().as_nanos() as u64,
+            ns: cpu_ns() - start,
             plan,
         })
     }
+}
+
+/// What this thread has used of the CPU, in ns.
+fn cpu_ns() -> u64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }

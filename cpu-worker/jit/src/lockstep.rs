@@ -32,6 +32,8 @@ impl Outcome {
         };
         if back {
             cpu.mmu.roll_back(&log);
+            // Code that was overwritten is as it was; the second engine reports it again.
+            cpu.mmu.ram().take_code_writes();
         }
         cpu.mmu.recycle_undo(log);
         outcome

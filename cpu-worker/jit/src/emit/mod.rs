@@ -38,17 +38,12 @@ fn plain() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
-/// A direct edge out of a region, with the place that it leads to.
-pub(crate) struct Outgoing {
-    pub(crate) link: Box<Link>,
-    pub(crate) at: i64,
-}
-
 /// What translating a plan leaves beside the function.
 pub(crate) struct Emitted {
     /// Place of each entry, by number.
     pub(crate) entries: Vec<i64>,
-    pub(crate) links: Vec<Outgoing>,
+    /// Direct edges out of the region, where emitted code reads them.
+    pub(crate) links: Vec<Box<Link>>,
     /// The instructions that emitted code calls, where it expects them.
     pub(crate) calls: Vec<Box<Op>>,
 }
@@ -505,7 +500,7 @@ impl Emitter<'_, '_> {
             entry: 0,
         });
         let address = self.b.ins().iconst(types::I64, &raw const *link as i64);
-        self.out.links.push(Outgoing { link, at });
+        self.out.links.push(link);
         let code = self.b.ins().load(types::I64, plain(), address, 0);
         let entry = self.b.ins().load(types::I64, plain(), address, 8);
         self.b

@@ -3,6 +3,7 @@
 //! The interpreter (`atoll-x86`) runs decoded blocks and stops where a block has become hot or carries a tag; then the region there
 //! is made, or entered. Emitted code goes from region to region by itself and comes back only for what it cannot do.
 
+mod background;
 mod compare;
 mod regions;
 mod translate;
@@ -16,6 +17,7 @@ use crate::abi::Leave;
 use crate::compiler::Compiler;
 use crate::thunks;
 
+use background::Background;
 use regions::Regions;
 use warmth::Warmth;
 
@@ -76,9 +78,11 @@ pub struct Engine {
     blocks: BlockCache,
     regions: Option<Regions>,
     warmth: Warmth,
-    compiler: Compiler,
+    /// For lockstep, which compiles in line.
+    compiler: Option<Compiler>,
+    background: Option<Background>,
     stats: Stats,
-    /// Budget when the interpreter was last entered, for the figures.
+    /// The vCPU knows where the helpers are.
     ready: bool,
 }
 
@@ -105,7 +109,8 @@ impl Engine {
             blocks: BlockCache::new(),
             warmth: Warmth::new(mode, regions.is_some()),
             regions,
-            compiler: Compiler::new(),
+            compiler: (mode == Mode::Lockstep).then(Compiler::new),
+            background: None,
             stats: Stats::default(),
             ready: false,
         }
@@ -127,6 +132,9 @@ impl Engine {
         if let Some(r) = &mut self.regions {
             r.clear();
         }
+        if let Some(b) = &mut self.background {
+            b.clear();
+        }
         let ram = cpu.mmu.ram().clone();
         for (base, len, _) in ram.regions() {
             ram.unmark_code(base, len);
@@ -138,6 +146,7 @@ impl Engine {
     /// Runs until the budget is used up or something needs the machine. A pending interrupt is taken first, if the state allows it.
     pub fn run(&mut self, cpu: &mut Cpu) -> Exit {
         self.prepare(cpu);
+        self.install_finished(cpu);
         if cpu.mmu.ram().code_written() {
             self.drop_written(cpu);
         }
@@ -176,6 +185,9 @@ impl Engine {
         self.ready = true;
         if let Some(r) = &self.regions {
             thunks::install(cpu, r.table());
+        }
+        if self.mode == Mode::Jit && self.regions.is_some() {
+            self.background = Background::start();
         }
         if self.mode == Mode::Lockstep {
             cpu.mmu.set_logging(true);
@@ -217,6 +229,9 @@ impl Engine {
             let (mut at, end) = (w.address, w.address + w.len);
             while at < end {
                 let n = (PAGE - at % PAGE).min(end - at);
+                if let Some(b) = &mut self.background {
+                    b.invalidate(at, n);
+                }
                 if let Some(r) = &mut self.regions {
                     let dropped = r.invalidate(at, n, &mut self.blocks);
                     self.stats.dropped_regions += dropped as u64;
@@ -246,10 +261,15 @@ impl Engine {
             self.blocks.set_heat(physical, mode, more);
             return Next::Here;
         }
-        if self.translate(cpu, physical, usize::MAX).is_none() {
+        if self.background.is_some() {
+            self.request(cpu, physical);
+            self.install_finished(cpu);
             return Next::Here;
         }
-        self.tagged(cpu)
+        match self.translate(cpu, physical, usize::MAX) {
+            Some(_) => self.tagged(cpu),
+            None => Next::Here,
+        }
     }
 
     /// A region starts at RIP.

@@ -7,7 +7,6 @@ use super::PAGE;
 use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
 use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
-use crate::emit::Outgoing;
 use crate::thunks;
 
 /// Address space for code. Touched only where used.
@@ -118,7 +117,7 @@ impl Regions {
             entries: c.entries.iter().map(|&at| physical(at)).collect(),
             mode: c.plan.mode,
             code: c.plan.code(),
-            links: c.links.into_iter().map(|o: Outgoing| o.link).collect(),
+            links: c.links,
             incoming: Vec::new(),
             targets: Vec::new(),
             _calls: c.calls,
@@ -268,7 +267,7 @@ impl Regions {
 }
 
 /// Whether two ranges touch a common 64-byte line.
-fn lines_meet(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
+pub(crate) fn lines_meet(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
     let (a0, a1) = (a >> 6, (a + a_len.max(1) - 1) >> 6);
     let (b0, b1) = (b >> 6, (b + b_len.max(1) - 1) >> 6);
     a0 <= b1 && b0 <= a1

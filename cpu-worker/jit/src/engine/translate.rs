@@ -5,7 +5,9 @@ use atoll_x86::features::Features;
 use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
+use super::background::Background;
 use super::{Engine, Entry, PAGE, REGION};
+use crate::compiler::Compiled;
 use crate::plan::{Plan, Source};
 
 /// What discovery may look at: the pages that the code TLB holds, and which places were executed.
@@ -15,6 +17,8 @@ struct View<'a> {
     base: u64,
     mode: u32,
     features: Features,
+    /// What a block that control may come to must have been entered at least.
+    least: u32,
 }
 
 impl View<'_> {
@@ -45,13 +49,13 @@ impl Source for View<'_> {
     fn warm(&mut self, at: i64) -> bool {
         let mode = self.mode;
         self.physical(at)
-            .is_some_and(|p| self.blocks.knows(p, mode))
+            .is_some_and(|p| self.blocks.heat(p, mode) >= self.least)
     }
 }
 
 impl Engine {
-    /// Makes the region whose head is at RIP, which is at `physical`, of at most `cap` instructions, and gives its entry.
-    pub(crate) fn translate(&mut self, cpu: &mut Cpu, physical: u64, cap: usize) -> Option<Entry> {
+    /// The plan of the region whose head is at RIP, of at most `cap` instructions.
+    fn plan(&self, cpu: &Cpu, cap: usize) -> Option<Plan> {
         let mode = cpu.state.mode;
         if !supported(mode) {
             return None;
@@ -63,24 +67,71 @@ impl Engine {
             mode,
             features: cpu.features(),
             cpu,
+            least: self.warmth.least(),
         };
-        let head = (rip & (PAGE - 1)) as i64;
-        let plan = Plan::discover(&mut view, head, mode, cap)?;
-        let compiled = self.compiler.compile(plan)?;
-        self.stats.compile_ns += compiled.ns;
-        self.stats.translated_instructions += compiled.plan.len() as u64;
+        Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, mode, cap)
+    }
+
+    /// Makes the region whose head is at RIP, which is at `physical`, and gives its entry.
+    pub(crate) fn translate(&mut self, cpu: &mut Cpu, physical: u64, cap: usize) -> Option<Entry> {
+        let plan = self.plan(cpu, cap)?;
+        let compiled = self.compiler.as_mut()?.compile(plan)?;
         for (at, n) in compiled.plan.code() {
             cpu.mmu.mark_code(at, n);
         }
-        let regions = self.regions.as_mut()?;
-        let Some(given) = regions.install(compiled) else {
-            regions.clear();
-            return None;
+        self.install(compiled);
+        self.regions.as_ref()?.entry(physical, cpu.state.mode)
+    }
+
+    /// Asks the compile thread for the region whose head is at RIP, which is at `physical`.
+    pub(crate) fn request(&mut self, cpu: &mut Cpu, physical: u64) {
+        let place = (physical, cpu.state.mode);
+        let Some(background) = &mut self.background else {
+            return;
         };
-        for at in given {
-            self.blocks.set_tag(at, mode, REGION);
+        if !background.vote(place) {
+            let Some(plan) = self.plan(cpu, usize::MAX) else {
+                return;
+            };
+            // From now on a store to the code is reported, and cancels what was made of it.
+            for (at, n) in plan.code() {
+                cpu.mmu.mark_code(at, n);
+            }
+            if let Some(b) = &mut self.background {
+                b.submit(place, plan);
+            }
         }
-        regions.entry(physical, mode)
+        // It is reported again should it stay hot while it waits.
+        self.blocks
+            .set_heat(physical, cpu.state.mode, self.warmth.least());
+    }
+
+    /// Installs what the compile thread has finished.
+    pub(crate) fn install_finished(&mut self, _: &mut Cpu) {
+        while let Some((place, compiled)) = self.background.as_mut().and_then(Background::poll) {
+            match compiled {
+                Some(c) => self.install(c),
+                None => self.blocks.set_heat(place.0, place.1, u32::MAX),
+            }
+        }
+    }
+
+    fn install(&mut self, compiled: Compiled) {
+        let mode = compiled.plan.mode;
+        self.stats.compile_ns += compiled.ns;
+        self.stats.translated_instructions += compiled.plan.len() as u64;
+        let Some(regions) = self.regions.as_mut() else {
+            return;
+        };
+        match regions.install(compiled) {
+            Some(given) => {
+                for at in given {
+                    self.blocks.set_tag(at, mode, REGION);
+                }
+            }
+            // The arena is full: what is still hot comes back soon. Tags that lead nowhere are taken away when they are met.
+            None => regions.clear(),
+        }
     }
 }
 

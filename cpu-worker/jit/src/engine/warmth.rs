@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::Mode;
 
 /// Starts of a block before it is compiled.
-const THRESHOLD: u32 = 50;
+const THRESHOLD: u32 = 800;
 /// A page whose regions were dropped this often doubles its threshold each time from then on.
 const PATIENCE: u32 = 4;
 
@@ -32,6 +32,11 @@ impl Warmth {
     /// Entries after which a block is reported as hot.
     pub(crate) fn threshold(&self) -> u32 {
         self.threshold
+    }
+
+    /// Entries that a block must have had to become part of another's region: the rest is cold and left out.
+    pub(crate) fn least(&self) -> u32 {
+        (self.threshold / 32).clamp(1, 1 << 20)
     }
 
     /// Regions of this page were dropped because somebody wrote to it.

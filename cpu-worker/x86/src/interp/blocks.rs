@@ -139,9 +139,13 @@ impl BlockCache {
         }
     }
 
-    /// Whether a block at this place was ever entered.
-    pub fn knows(&self, pa: u64, mode: u32) -> bool {
-        self.index.contains_key(&(pa, mode))
+    /// How often the block at a place was entered; a tagged one counts as hot.
+    pub fn heat(&self, pa: u64, mode: u32) -> u32 {
+        let Some(&id) = self.index.get(&(pa, mode)) else {
+            return 0;
+        };
+        let block = &self.blocks[id as usize];
+        if block.tag != 0 { u32::MAX } else { block.heat }
     }
 
     /// Sets how often the block at a place counts as entered: a higher threshold for code that keeps changing.
