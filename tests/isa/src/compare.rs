@@ -131,9 +131,9 @@ fn settled(i: &Instruction, o: &Outcome) -> Registers {
 }
 
 /// A fault of the fetch after a completed jump is not the instruction's.
-fn completed(host: &Outcome) -> Outcome {
+fn completed(outcome: &Outcome) -> Outcome {
     const FETCH: u32 = 16;
-    let mut o = *host;
+    let mut o = *outcome;
     if o.vector == 14 && o.error & FETCH != 0 && o.cr2 == o.after.rip {
         o.vector = COMPLETED;
     }
@@ -142,7 +142,7 @@ fn completed(host: &Outcome) -> Outcome {
 
 /// One line a difference; empty if there is none.
 pub fn differences(i: &Instruction, case: &Case, host: &Outcome, ours: &Outcome) -> String {
-    let host = &completed(host);
+    let (host, ours) = (&completed(host), &completed(ours));
     let mut text = String::new();
     let mut line = |name: &str, host: u64, ours: u64| {
         if host != ours {

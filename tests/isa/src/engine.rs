@@ -31,17 +31,16 @@ const CODE_PA: u64 = 0x10_0000;
 const DATA_PA: u64 = 0x10_1000;
 const RAM_BYTES: u64 = 0x20_0000;
 
-/// The interpreter's meaning of single instructions.
+/// A vCPU at CPL 3 in 64-bit mode with the pages of `isa-native`: what all engines start from.
 #[derive(Debug)]
-pub struct Interpreter {
-    cpu: Cpu,
-    ram: Ram,
+pub struct Guest {
+    pub(crate) cpu: Cpu,
+    pub(crate) ram: Ram,
     pristine: Box<[u8; DATA_BYTES]>,
 }
 
-impl Interpreter {
-    /// A vCPU at CPL 3 in 64-bit mode, with the pages of `isa-native`.
-    pub fn new(pristine: &[u8; DATA_BYTES]) -> Interpreter {
+impl Guest {
+    pub(crate) fn new(pristine: &[u8; DATA_BYTES]) -> Guest {
         let ram = Ram::anonymous(RAM_BYTES);
         map_pages(&ram);
         ram.write(CODE_PA, &[0xcc; 4096]);
@@ -50,16 +49,16 @@ impl Interpreter {
             features: features(),
             ..Model::default()
         };
-        let mut cpu = Cpu::new(model, Mmu::new(ram.clone()), Box::new(NoBoard));
-        enter_user_mode(&mut cpu);
-        Interpreter {
+        let cpu = Cpu::new(model, Mmu::new(ram.clone()), Box::new(NoBoard));
+        Guest {
             cpu,
             ram,
             pristine: Box::new(*pristine),
         }
     }
 
-    fn prepare(&mut self, case: &Case) {
+    /// Loads a case: fresh data pages, code, registers.
+    pub(crate) fn prepare(&mut self, case: &Case) {
         self.ram.write(DATA_PA, &self.pristine[..WRITABLE_BYTES]);
         for &(address, value) in &case.patches[..usize::from(case.patch_count)] {
             self.ram
@@ -68,21 +67,45 @@ impl Interpreter {
         let mut code = [0xcc; 16];
         code[..usize::from(case.len)].copy_from_slice(&case.code[..usize::from(case.len)]);
         self.ram.write(ENTRY - CODE + CODE_PA, &code);
+        enter_user_mode(&mut self.cpu);
         load_registers(&mut self.cpu, &case.before);
+    }
+
+    /// The registers now.
+    pub(crate) fn registers(&self) -> Registers {
+        store_registers(&self.cpu)
+    }
+
+    /// The writable data pages now.
+    pub(crate) fn data(&self) -> Vec<u8> {
+        let mut bytes = vec![0; WRITABLE_BYTES];
+        self.ram.read(DATA_PA, &mut bytes);
+        bytes
+    }
+}
+
+/// The interpreter's meaning of single instructions.
+#[derive(Debug)]
+pub struct Interpreter(Guest);
+
+impl Interpreter {
+    /// An interpreter over these data pages.
+    pub fn new(pristine: &[u8; DATA_BYTES]) -> Interpreter {
+        Interpreter(Guest::new(pristine))
     }
 }
 
 impl Engine for Interpreter {
     fn run(&mut self, case: &Case) -> Outcome {
-        self.prepare(case);
-        let mode = self.cpu.state.mode;
-        let op = decode(&case.code[..usize::from(case.len)], mode, features())
-            .expect("a whole instruction");
+        self.0.prepare(case);
+        let cpu = &mut self.0.cpu;
+        let code = &case.code[..usize::from(case.len)];
+        let op = decode(code, cpu.state.mode, features()).expect("a whole instruction");
         let end = loop {
-            self.cpu.state.set_rip(ENTRY + u64::from(op.len));
-            self.cpu.state.clock.set_deadline(0, 1 << 40);
-            self.cpu.state.clock.attention = 0;
-            match (op.run)(&mut self.cpu, &op) {
+            cpu.state.set_rip(ENTRY + u64::from(op.len));
+            cpu.state.clock.set_deadline(0, 1 << 40);
+            cpu.state.clock.attention = 0;
+            match (op.run)(cpu, &op) {
                 Err(Stop::Again) => {}
                 other => break other,
             }
@@ -90,27 +113,33 @@ impl Engine for Interpreter {
         let (mut vector, mut error, mut cr2) = (COMPLETED, 0, 0);
         if let Err(stop) = end {
             assert_eq!(stop, Stop::Fault, "an instruction of user mode");
-            self.cpu.state.set_rip(ENTRY);
-            self.cpu.settle_fault(&op);
-            vector = self.cpu.fault.vector as u8;
-            error = self.cpu.fault.code.unwrap_or(0);
-            cr2 = if vector == 14 { self.cpu.fault.cr2 } else { 0 };
+            cpu.state.set_rip(ENTRY);
+            cpu.settle_fault(&op);
+            vector = cpu.fault.vector as u8;
+            error = cpu.fault.code.unwrap_or(0);
+            cr2 = if vector == 14 { cpu.fault.cr2 } else { 0 };
         }
         Outcome {
             vector,
             error,
             cr2,
-            after: store_registers(&self.cpu),
+            after: self.0.registers(),
             memory: digest(&self.data()),
         }
     }
 
     fn data(&self) -> Vec<u8> {
-        let mut bytes = vec![0; WRITABLE_BYTES];
-        self.ram.read(DATA_PA, &mut bytes);
-        bytes
+        self.0.data()
     }
 }
+
+/// Writes an entry of table `table`: 0 to 2 lead to 3, the user's page table, and to 4, free for others.
+pub(crate) fn write_entry(ram: &Ram, table: u64, index: u64, value: u64) {
+    assert!(ram.write_uint(TABLES + table * 0x1000 + index * 8, 8, value));
+}
+
+/// Where the user's page table is; one page on, the one for others.
+pub(crate) const USER_TABLE: u64 = TABLES + 0x3000;
 
 /// Four levels of tables with the code page, read-only, and the data pages, the last of them read-only.
 fn map_pages(ram: &Ram) {
@@ -119,11 +148,7 @@ fn map_pages(ram: &Ram) {
     const USER: u64 = 4;
     const USED: u64 = 0x60;
     let entry = |table: u64, index: u64, value: u64| {
-        assert!(ram.write_uint(
-            TABLES + table * 0x1000 + index * 8,
-            8,
-            value | PRESENT | USER | USED
-        ));
+        write_entry(ram, table, index, value | PRESENT | USER | USED);
     };
     for level in 0..3u64 {
         let shift = 39 - 9 * level;

@@ -211,6 +211,8 @@ fn excluded(m: M) -> bool {
             | M::Int1
             | M::Int3
             | M::Into
+            | M::In
+            | M::Out
             | M::Insb
             | M::Insw
             | M::Insd

@@ -18,4 +18,5 @@ pub mod compare;
 pub mod engine;
 pub mod forms;
 pub mod generate;
+pub mod machine;
 pub mod random;

@@ -1,13 +1,14 @@
 //! Runs a campaign from the command line and reports what it covered.
 //!
-//! usage: isa-tests [--cases N] [--seed S] [--only TEXT] [--forms]
+//! usage: isa-tests [--cases N] [--seed S] [--only TEXT] [--engine meaning|interp|jit|lockstep] [--forms]
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use isa_tests::campaign;
-use isa_tests::engine::Interpreter;
+use isa_tests::engine::{Engine, Interpreter};
 use isa_tests::forms;
+use isa_tests::machine::{Machine, Mode};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -19,8 +20,14 @@ fn main() -> ExitCode {
         |name: &str, default: u64| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
     let only = value("--only").unwrap_or_default();
     let wanted = |f: &forms::Form| format!("{:?}", f.code).contains(&only);
-    let mut make = |pristine: &_| -> Box<dyn isa_tests::engine::Engine> {
-        Box::new(Interpreter::new(pristine))
+    let engine = value("--engine").unwrap_or_default();
+    let mut make = |pristine: &_| -> Box<dyn Engine> {
+        match engine.as_str() {
+            "interp" => Box::new(Machine::new(pristine, Mode::Interp)),
+            "jit" => Box::new(Machine::new(pristine, Mode::Jit)),
+            "lockstep" => Box::new(Machine::new(pristine, Mode::Lockstep)),
+            _ => Box::new(Interpreter::new(pristine)),
+        }
     };
     let (seed, cases) = (number("--seed", 1), number("--cases", 100_000));
     let report = match campaign::run(&mut make, seed, cases, &wanted) {

@@ -114,8 +114,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "isa-tests",
-        &["atoll-hostfp", "atoll-mmu", "atoll-x86", "atoll-jit"],
+        &[
+            "atoll-hostfp",
+            "atoll-mmu",
+            "atoll-x86",
+            "atoll-jit",
+            "isa-native",
+        ],
     ),
+    ("isa-native", &[]),
     ("guest-tests", &["xtask"]),
     ("atoll-bench", &["xtask"]),
     ("xtask", &[]),

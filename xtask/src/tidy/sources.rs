@@ -22,7 +22,7 @@ const UNSAFE: &[&str] = &[
     // Faults injected below imago, whose storage trait declares unsafe functions.
     "devices/backends/block/tests/common/storage.rs",
     // The host CPU as the witness: generated instructions run in a child process.
-    "tests/isa/",
+    "tests/isa/native/",
 ];
 
 /// Names that may stand in the code of some directories only.
