@@ -3,6 +3,8 @@
 //! The last flag-setting operation is remembered as `(op, width, a, b, result)`, all values zero-extended to 64 bits, and
 //! turned into bits only when somebody asks. Five forms cover all instructions.
 
+use serde::{Deserialize, Serialize};
+
 use crate::op::{Cond, Width};
 
 pub const CF: u64 = 1;
@@ -26,7 +28,7 @@ pub const ID: u64 = 1 << 21;
 pub const ARITH: u64 = CF | PF | AF | ZF | SF | OF;
 
 /// How the arithmetic flags follow from `(a, b, result)`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum FlagOp {
     /// `result` holds the bits of [`ARITH`] themselves.
@@ -43,7 +45,7 @@ pub enum FlagOp {
 }
 
 /// The arithmetic flags, not yet computed. `repr(C)`: emitted code stores it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct LazyFlags {
     pub op: FlagOp,

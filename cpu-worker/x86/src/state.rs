@@ -3,12 +3,14 @@
 //! Invariants: `gpr[16]` (ZERO) is zero; `gpr[17]` is RIP; `rflags` holds no arithmetic bits (they are in `flags`) but bit 1;
 //! `mode` is what [`State::compute_mode`] gives for the rest, so whoever changes one of its inputs recomputes it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::Clock;
 use crate::flags::{self, LazyFlags};
 use crate::op::{RIP, Seg};
 
 /// A segment register with its hidden part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct Segment {
     pub base: u64,
@@ -32,7 +34,7 @@ pub mod attr {
 }
 
 /// GDTR or IDTR.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct TableReg {
     pub base: u64,
@@ -40,7 +42,7 @@ pub struct TableReg {
 }
 
 /// The x87 unit. Registers are physical, `top` is in `status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct X87 {
     /// 80-bit values: significand, then sign and exponent in the low 16 bits of the second word.
@@ -129,8 +131,8 @@ pub const MXCSR_DEFAULT: u32 = 0x1f80;
 /// The sticky exception flags of MXCSR.
 pub const MXCSR_FLAGS: u32 = 0x3f;
 
-/// Everything that one vCPU holds.
-#[derive(Clone, Debug)]
+/// Everything that one vCPU holds. Its serial form is the vCPU's part of a snapshot (the TLB is the MMU's).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[repr(C)]
 pub struct State {
     /// General registers in the encoding's order, then ZERO, then RIP; the rest is unused and makes the index a mask.

@@ -425,3 +425,60 @@ fn enter_leave_and_calls() {
     assert_eq!(m.gpr(RSP), STACK);
     assert_eq!(m.cpu.state.rip(), CODE + 9);
 }
+
+#[test]
+fn a_tag_stops_the_loop_also_at_a_block_decoded_later() {
+    let mut m = long!("mov ecx, 3\n.l: dec ecx\n jnz .l\n hlt");
+    let mode = m.cpu.state.mode;
+    m.engine.cache.set_tag(CODE + 5, mode, 7);
+    let now = m.cpu.state.clock.now_ns();
+    m.cpu.state.clock.set_deadline(now, now + 100);
+    // The first block runs over the tagged place; the branch back comes to it.
+    assert_eq!(
+        m.engine.cache.run(&mut m.cpu, u32::MAX, false),
+        Exit::Tagged(7)
+    );
+    assert_eq!(m.gpr(RCX), 2);
+    assert_eq!(
+        m.engine.cache.run(&mut m.cpu, u32::MAX, true),
+        Exit::Tagged(7)
+    );
+    m.engine.cache.set_tag(CODE + 5, mode, 0);
+    assert_eq!(m.engine.cache.run(&mut m.cpu, u32::MAX, true), Exit::Halt);
+}
+
+#[test]
+fn sti_without_a_waiting_interrupt_costs_nothing_but_holds_at_a_deadline() {
+    let mut m = long!(&with_idt(
+        "cli\n sti\n nop\n mov ebx, 4\n cli\n sti\n mov ebx, 5\n mov ebx, 6\n hlt"
+    ));
+    while m.gpr(RBX) != 4 {
+        assert_eq!(m.run_for(1), Exit::Budget);
+    }
+    // CLI and STI: the boundary after them is one at which an event makes an interrupt pending.
+    assert_eq!(m.run_for(2), Exit::Budget);
+    m.bus().pending = Some(0x22);
+    m.run();
+    assert_eq!(m.gpr(15), 0x22);
+    assert_eq!(m.gpr(RBX), 5);
+}
+
+#[test]
+fn a_saved_state_goes_on_the_same() {
+    let mut m = long!("mov ecx, 50\n.l: add rax, rcx\n rol rax, 3\n dec ecx\n jnz .l\n hlt");
+    assert_eq!(m.run_for(30), Exit::Budget);
+    let saved = postcard::to_allocvec(&m.cpu.state).expect("plain data");
+    assert_eq!(m.run(), Exit::Halt);
+    let hash = |m: &common::Machine| {
+        let mut bytes = Vec::new();
+        m.cpu
+            .state
+            .hash_registers(&mut |b| bytes.extend_from_slice(b));
+        bytes
+    };
+    let first = hash(&m);
+    m.cpu.state = postcard::from_bytes(&saved).expect("what was written");
+    m.cpu.update_mode();
+    assert_eq!(m.run(), Exit::Halt);
+    assert_eq!(first, hash(&m));
+}

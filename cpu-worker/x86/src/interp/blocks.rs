@@ -66,6 +66,8 @@ pub struct BlockCache {
     free: Vec<u32>,
     index: FxHashMap<(u64, u32), u32>,
     lines: FxHashMap<u64, Vec<u32>>,
+    /// The engine's marks, which outlive the blocks that carry them.
+    tags: FxHashMap<(u64, u32), u32>,
     /// A direct-mapped front of `index`.
     shortcuts: Box<[u32]>,
     total: usize,
@@ -78,6 +80,7 @@ impl Default for BlockCache {
             free: Vec::new(),
             index: FxHashMap::default(),
             lines: FxHashMap::default(),
+            tags: FxHashMap::default(),
             shortcuts: vec![NONE; SHORTCUTS].into(),
             total: 0,
         }
@@ -99,8 +102,13 @@ impl BlockCache {
         self.total
     }
 
-    /// Forgets everything. Marks in RAM stay until their lines are written.
+    /// Forgets everything but the marks in RAM, which stay until their lines are written.
     pub fn clear(&mut self) {
+        self.forget_blocks();
+        self.tags.clear();
+    }
+
+    fn forget_blocks(&mut self) {
         self.blocks.clear();
         self.free.clear();
         self.index.clear();
@@ -132,8 +140,13 @@ impl BlockCache {
         self.free.push(id);
     }
 
-    /// Marks the block at a place, if it is decoded: the run loop stops where it comes to it. 0 takes the mark away.
+    /// Marks a place: the run loop stops where it comes to the block there, decoded now or later. 0 takes the mark away.
     pub fn set_tag(&mut self, pa: u64, mode: u32, tag: u32) {
+        if tag == 0 {
+            self.tags.remove(&(pa, mode));
+        } else {
+            self.tags.insert((pa, mode), tag);
+        }
         if let Some(&id) = self.index.get(&(pa, mode)) {
             self.blocks[id as usize].tag = tag;
         }
@@ -194,7 +207,7 @@ impl BlockCache {
     #[cold]
     fn decode(&mut self, cpu: &mut Cpu, va: u64, pa: u64, mode: u32) -> Result<u32, MemStop> {
         if self.total > MAX_TOTAL {
-            self.clear();
+            self.forget_blocks();
         }
         let mut bytes = [0u8; 16 * MAX_OPS];
         let n = cpu.mmu.code_bytes(pa, &mut bytes);
@@ -232,7 +245,7 @@ impl BlockCache {
             second,
             mode,
             len: at as u16,
-            tag: 0,
+            tag: self.tags.get(&(pa, mode)).copied().unwrap_or(0),
             heat: 0,
             next: [NONE; 2],
             ops: ops.into(),
