@@ -347,6 +347,13 @@ impl Board {
         self.reply = data;
     }
 
+    /// The text that the script still waits for, as it would be written in a script.
+    pub fn unmet_script(&self) -> Option<String> {
+        self.script
+            .unmet()
+            .map(|text| text.escape_ascii().to_string())
+    }
+
     fn type_script(&mut self, now_ns: u64) {
         let (typed, next) = self.script.take(now_ns);
         if let Some(typed) = typed

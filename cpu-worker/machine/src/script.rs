@@ -35,33 +35,40 @@ impl Script {
 
     /// Starts the script: a first step that expects nothing is due at once. Gives the time of the next typing.
     pub fn start(&mut self, now_ns: u64) -> Option<u64> {
-        self.advance(now_ns)
+        self.advance(now_ns, 0)
     }
 
     /// The guest printed `bytes` on `port`. Gives the time at which [`Script::take`] is due, when a step matched.
     pub fn observe(&mut self, now_ns: u64, port: u8, bytes: &[u8]) -> Option<u64> {
-        if self.steps.is_empty() {
-            return None;
-        }
+        let step = self.steps.front()?;
         let seen = self.seen.get_mut(usize::from(port))?;
         seen.extend_from_slice(bytes);
         if seen.len() > 2 * WINDOW {
             seen.drain(..seen.len() - WINDOW);
         }
-        if self.waiting.is_some() {
-            None
-        } else {
-            self.advance(now_ns)
+        if self.waiting.is_some() || step.port != port {
+            return None;
         }
+        // What came before was searched as it came; a match ends in the new bytes.
+        let new = bytes.len() + step.expect.len();
+        let from = seen.len().saturating_sub(new);
+        self.advance(now_ns, from)
     }
 
-    fn advance(&mut self, now_ns: u64) -> Option<u64> {
+    /// The text that the next step still waits for.
+    pub fn unmet(&self) -> Option<&[u8]> {
+        let step = self.steps.front().filter(|_| self.waiting.is_none())?;
+        Some(&step.expect)
+    }
+
+    /// Takes the next step if its text is in the output from `from` on.
+    fn advance(&mut self, now_ns: u64, from: usize) -> Option<u64> {
         let step = self.steps.front()?;
         let seen = self.seen.get_mut(usize::from(step.port))?;
         let end = if step.expect.is_empty() {
             0
         } else {
-            find(seen, &step.expect)? + step.expect.len()
+            from + find(&seen[from..], &step.expect)? + step.expect.len()
         };
         seen.drain(..end);
         let step = self.steps.pop_front()?;
@@ -75,7 +82,7 @@ impl Script {
     /// The bytes now due, and the time of the next typing if the following step matches already.
     pub fn take(&mut self, now_ns: u64) -> (Option<Typed>, Option<u64>) {
         let typed = self.waiting.take();
-        let next = self.advance(now_ns);
+        let next = self.advance(now_ns, 0);
         (typed, next)
     }
 }
@@ -114,6 +121,22 @@ mod tests {
         );
         assert_eq!(script.take(30).0.unwrap().bytes, b"exit\n");
         assert_eq!(script.observe(40, 0, b"# "), None);
+    }
+
+    #[test]
+    fn what_a_script_waits_for_is_known_until_it_comes() {
+        let mut script = Script::new(&[step("ab", "x"), step("cd", "")]);
+        assert_eq!(script.start(0), None);
+        for byte in [b"-", b"a", b"a"] {
+            assert_eq!(script.observe(1, 0, byte), None);
+        }
+        assert_eq!(script.unmet(), Some(&b"ab"[..]));
+        assert_eq!(script.observe(2, 0, b"b"), Some(7));
+        assert_eq!(script.take(7).1, None);
+        assert_eq!(script.unmet(), Some(&b"cd"[..]));
+        assert_eq!(script.observe(8, 0, b"cd"), Some(13));
+        assert_eq!(script.take(13).1, None);
+        assert_eq!(script.unmet(), None);
     }
 
     #[test]

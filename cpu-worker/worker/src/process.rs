@@ -22,7 +22,7 @@ use crate::links::{Links, SharedLinks};
 use crate::outside::Broker;
 use crate::stats;
 use crate::trail::Trail;
-use crate::vcpu::{Machine, Options, Stopped};
+use crate::vcpu::{Machine, Options, Stopped, board};
 
 /// Everything from the arguments to the exit report.
 ///
@@ -177,6 +177,15 @@ impl Worker {
                 "the guest waits with interrupts off and nothing can wake it".into(),
             ),
             Stopped::Asked => (ExitReason::Terminated, String::new()),
+        };
+        // A guest that ends by itself in the middle of a script did not do what it was asked.
+        let unmet = board(&mut self.machine.cpu).unmet_script();
+        let (reason, detail) = match (reason, unmet) {
+            (ExitReason::PowerOff | ExitReason::Halted, Some(text)) => {
+                let waited = format!("the script waited for \"{text}\" when the machine ended");
+                (ExitReason::ScriptFailed, waited)
+            }
+            (reason, _) => (reason, detail),
         };
         let final_hash = self.machine.final_hash();
         let stats = stats::json(&mut self.machine, &self.links);

@@ -1,5 +1,6 @@
 //! The process list, as `/proc` shows it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -56,12 +57,18 @@ pub fn descendants(root: i32) -> Vec<Process> {
     }
 }
 
-/// What the open descriptors of a process lead to.
-pub fn open_files(pid: i32) -> Vec<PathBuf> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there and ours");
+/// What the open descriptors of a process lead to, by number.
+pub fn open_files(pid: i32) -> BTreeMap<u32, PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("the process is there and ours")
+        .flatten();
     entries
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                fs::read_link(entry.path()).ok()?,
+            ))
+        })
         .collect()
 }
 

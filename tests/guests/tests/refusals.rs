@@ -187,5 +187,6 @@ fn a_script_that_waits_in_vain() {
     kernel(&image::bzimage(&[0xfa, 0xf4]))
         .script("expect \"never\"\nsend \"x\"\n")
         .run()
-        .expect_code(19);
+        .expect_code(19)
+        .expect_errors(&["\"never\""]);
 }
