@@ -116,6 +116,14 @@ impl Engine {
         }
     }
 
+    /// A translating engine without a compile thread, which compiles in line what was started `threshold` times: for tests and measurements.
+    pub fn inline(threshold: u32) -> Engine {
+        let mut engine = Engine::new(Mode::Jit);
+        engine.compiler = Some(Compiler::new());
+        engine.warmth = Warmth::with_threshold(threshold);
+        engine
+    }
+
     /// The figures so far.
     pub fn stats(&self) -> Stats {
         let mut s = self.stats;
@@ -186,7 +194,7 @@ impl Engine {
         if let Some(r) = &self.regions {
             thunks::install(cpu, r.table());
         }
-        if self.mode == Mode::Jit && self.regions.is_some() {
+        if self.compiler.is_none() && self.regions.is_some() {
             self.background = Background::start();
         }
         if self.mode == Mode::Lockstep {

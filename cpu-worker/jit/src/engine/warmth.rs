@@ -19,12 +19,16 @@ pub(crate) struct Warmth {
 
 impl Warmth {
     pub(crate) fn new(mode: Mode, compiles: bool) -> Warmth {
+        Warmth::with_threshold(match mode {
+            _ if !compiles => u32::MAX,
+            Mode::Lockstep => 1,
+            _ => THRESHOLD,
+        })
+    }
+
+    pub(crate) fn with_threshold(threshold: u32) -> Warmth {
         Warmth {
-            threshold: match mode {
-                _ if !compiles => u32::MAX,
-                Mode::Lockstep => 1,
-                _ => THRESHOLD,
-            },
+            threshold,
             rewrites: FxHashMap::default(),
         }
     }

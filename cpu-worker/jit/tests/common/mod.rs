@@ -75,7 +75,10 @@ pub fn cpu(code: &[u8]) -> Cpu {
 
 /// Runs for at most `budget` instructions, in this mode.
 pub fn run(cpu: &mut Cpu, mode: Mode, budget: u64) -> (Exit, Engine) {
-    let mut engine = Engine::new(mode);
+    let mut engine = match mode {
+        Mode::Jit => Engine::inline(20),
+        _ => Engine::new(mode),
+    };
     cpu.state.clock.set_deadline(0, budget);
     let exit = engine.run(cpu);
     (exit, engine)
