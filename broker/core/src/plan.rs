@@ -43,8 +43,6 @@ pub struct LinkPlan {
     pub config: Config,
     /// It gets the files that the machine's owner handed over for his own standard input and output.
     pub wants_console: bool,
-    /// It gets an unlinked file for writes that are to be forgotten at the end.
-    pub wants_overlay: bool,
 }
 
 /// A machine, cut into processes.
@@ -170,7 +168,6 @@ fn link(machine: &Machine, place: &Place, id: LinkId) -> Result<LinkPlan, PlanEr
             ..
         })
     );
-    let wants_overlay = matches!(&config, Config::Block(BlockConfig { snapshot: true, .. }));
     Ok(LinkPlan {
         id,
         kind,
@@ -178,7 +175,6 @@ fn link(machine: &Machine, place: &Place, id: LinkId) -> Result<LinkPlan, PlanEr
         name: place.id.clone(),
         config,
         wants_console,
-        wants_overlay,
     })
 }
 

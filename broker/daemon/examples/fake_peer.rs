@@ -78,7 +78,9 @@ impl Peer {
             }
         };
         let word = word(&attach);
-        self.log(format!("{:?} {} is told to {word}", self.role, attach.peer));
+        let files: Vec<_> = attach.files.iter().map(|file| file.name.as_str()).collect();
+        let who = format!("{:?} {}", self.role, attach.peer);
+        self.log(format!("{who} is told to {word} with {files:?}"));
         match self.role {
             Role::Worker => self.work(&attach, message, &word),
             _ => self.serve(&word),

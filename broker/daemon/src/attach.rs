@@ -10,9 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::memory::Memory;
 
-/// The file into which a snapshot writes, as blockd knows it.
-const OVERLAY: &str = "overlay";
-
 /// Hands the machine to its worker.
 pub(crate) fn send_worker(
     session: &Session,
@@ -66,8 +63,8 @@ pub(crate) fn send_server(
             .iter()
             .try_for_each(|(name, fd)| file(name, fd.as_fd()))?;
     }
-    if let Some(overlay) = &memory.overlays[place] {
-        file(OVERLAY, overlay.as_fd())?;
+    if let Some((name, fd)) = &memory.ends[place].file {
+        file(name, fd.as_fd())?;
     }
     send(session, peer, server.config.clone(), out, files)
 }

@@ -28,6 +28,7 @@
 mod args;
 mod attach;
 mod daemon;
+mod ends;
 mod listen;
 mod memory;
 mod messages;

@@ -12,10 +12,10 @@ use atoll_abi::stats::StatsPage;
 use atoll_abi::{LinkId, VirtualTime};
 use atoll_transport::{Doorbell, GuestRam, LinkMemory, Segment, View, monotonic_ns};
 use broker_core::{ClockMove, Plan};
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::ends::HostEnds;
 use crate::request::Request;
 
 /// No instruction takes so long: a boundary is nearer to the horizon than this.
@@ -29,8 +29,8 @@ pub(crate) struct Memory {
     pub(crate) bells: View<BellPage>,
     /// By place.
     pub(crate) links: Vec<LinkMemory>,
-    /// By place: where the writes of a snapshot go.
-    pub(crate) overlays: Vec<Option<File>>,
+    /// By place: what of the host outlives one server.
+    pub(crate) ends: Vec<HostEnds>,
     pub(crate) blobs: Vec<(u16, usize, Arc<Segment>)>,
     pub(crate) console: Vec<(String, OwnedFd)>,
 }
@@ -48,14 +48,11 @@ impl Memory {
         let routes: View<RouteTable> = View::create("atoll-routes").map_err(segment)?;
         routes.init(&plan.routes);
         let mut links = Vec::new();
-        let mut overlays = Vec::new();
+        let mut ends = Vec::new();
         for link in &plan.links {
             let name = format!("atoll-{}", link.id);
             links.push(LinkMemory::create(&name, link.kind, &link.geometry, 0).map_err(segment)?);
-            let overlay = || {
-                tempfile::tempfile().map_err(|error| format!("cannot create an overlay: {error}"))
-            };
-            overlays.push(link.wants_overlay.then(overlay).transpose()?);
+            ends.push(HostEnds::open(link)?);
         }
         Ok(Self {
             ram,
@@ -64,7 +61,7 @@ impl Memory {
             stats: View::create("atoll-stats").map_err(segment)?,
             bells: View::create("atoll-bells").map_err(segment)?,
             links,
-            overlays,
+            ends,
             blobs: request.blobs,
             console: request.console,
         })

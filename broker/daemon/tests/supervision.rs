@@ -60,7 +60,10 @@ impl Machine {
 
     fn run(&mut self, [worker, serial, disk]: Words<'_>) {
         let drive = format!("file={disk},if=virtio,format=raw,id=vda");
-        let serial = format!("file:{serial}");
+        let serial = match serial {
+            "pty" => serial.to_owned(),
+            word => format!("file:{word}"),
+        };
         let trail = self.folder.path().join("trail");
         let flags = [
             "-kernel", "k", "-m", "16", "-append", worker, "-serial", &serial, "-drive", &drive,
@@ -359,6 +362,24 @@ fn a_lock_that_somebody_else_holds_is_waited_for() {
     machine.wait_log("vda is lost (it is Locked)");
     assert_eq!(machine.peers()[2].waiting.as_deref(), Some("it is Locked"));
     machine.wait_generation(2, 3);
+    machine.end_by_quit();
+}
+
+#[test]
+fn what_outlives_a_server_is_handed_to_each() {
+    let mut machine = Machine::start(["run", "pty", "serve,snapshot=on"]);
+    machine.wait_log("worker is at");
+    for peer in &machine.peers()[1..] {
+        ProcessHandle::open(peer.pid).unwrap().kill().unwrap();
+    }
+    for text in [
+        "2.0 is told to serve with [\"pty\"]",
+        "2.1 is told to serve with [\"pty\"]",
+        "3.0 is told to serve with [\"overlay\"]",
+        "3.1 is told to serve with [\"overlay\"]",
+    ] {
+        machine.wait_log(text);
+    }
     machine.end_by_quit();
 }
 
