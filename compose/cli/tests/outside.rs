@@ -325,6 +325,49 @@ fn a_stopped_machine_waits_for_its_signal() {
 }
 
 #[test]
+fn a_stopped_machine_starts_at_its_signal() {
+    let programs = Programs::new();
+    let run = Running::piped(&mut programs.command("print=1", &["-S"]));
+    // Its signals are taken before it starts anything.
+    let deadline = Instant::now() + PATIENCE;
+    while descendants(run.child.id()).is_empty() {
+        assert!(Instant::now() < deadline, "nothing was started");
+        std::thread::yield_now();
+    }
+    run.signal(Signal::USR1);
+    let (code, text, errors) = run.finish(true);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "line 000000\r\n"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_run() {
+    let (programs, terminal) = (Programs::new(), Terminal::new());
+    let mut run = Running::on_terminal(&mut programs.command("wait", &[]), &terminal);
+    run.wait_for("waiting");
+    let errors = run.child.stderr.take().unwrap();
+    let processes = std::mem::take(&mut run.processes);
+    let mut child = run.child;
+    // The test's own handles of the master are the only ones.
+    drop((run.output, run.input, terminal));
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(17),
+        "{:?}",
+        std::io::read_to_string(errors)
+    );
+    let deadline = Some(Instant::now() + PATIENCE);
+    assert!(
+        processes
+            .iter()
+            .all(|(_, process)| process.wait_dead(deadline).unwrap())
+    );
+}
+
+#[test]
 fn the_terminal_is_restored_whoever_dies() {
     for victim in ["nobody", "seriald", "cpu-worker", "broker", "atoll"] {
         let (programs, terminal) = (Programs::new(), Terminal::new());
