@@ -717,6 +717,11 @@ impl Broker {
                 self.terminate(now);
                 MonitorReply::Done
             }
+            // A machine that is not started yet can still be told how to start.
+            MonitorRequest::Pause | MonitorRequest::Resume if self.phase == Phase::Starting => {
+                self.paused = request == MonitorRequest::Pause;
+                MonitorReply::Done
+            }
             _ if !runs => MonitorReply::Failed {
                 reason: format!("the machine is {}", self.phase_name()),
             },
