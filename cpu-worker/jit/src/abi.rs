@@ -89,6 +89,8 @@ pub(crate) enum Leave {
     Link = 3,
     /// A helper asks for attention.
     Attention = 4,
+    /// As [`Leave::Interpret`], for an instruction that has already left its sticky flags in MXCSR: it is done before anything else.
+    Float = 5,
 }
 
 impl Leave {
@@ -98,7 +100,8 @@ impl Leave {
             1 => Leave::Budget,
             2 => Leave::Stale,
             3 => Leave::Link,
-            _ => Leave::Attention,
+            4 => Leave::Attention,
+            _ => Leave::Float,
         }
     }
 }

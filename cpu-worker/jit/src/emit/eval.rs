@@ -50,7 +50,7 @@ pub(crate) struct Untranslatable;
 
 impl Emitter<'_, '_> {
     /// Goes to `exit` where the truth holds.
-    fn leave_if(&mut self, t: Truth, exit: Block) {
+    pub(super) fn leave_if(&mut self, t: Truth, exit: Block) {
         let on = self.b.create_block();
         self.brif(t, exit, on);
         self.b.switch_to_block(on);

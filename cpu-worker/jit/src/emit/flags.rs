@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use atoll_x86::flags::{AF, CF, FlagOp, OF, PF, SF, ZF};
 use atoll_x86::op::{Cond, Kind, Width};
-use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 
 use super::Emitter;
@@ -22,6 +22,8 @@ pub(crate) enum Flags {
     Dead,
     /// In values, as `LazyFlags` has them.
     Lazy(Lazy),
+    /// As an ordered floating-point comparison gives them.
+    Float(Value, Value),
     /// One or the other.
     If(Truth, Rc<Flags>, Rc<Flags>),
 }
@@ -69,6 +71,11 @@ impl Emitter<'_, '_> {
         if self.flags_after == Need::Dead {
             return Flags::Dead;
         }
+        if let Some((bits, x, y)) = self.compared
+            && bits == r
+        {
+            return Flags::Float(x, y);
+        }
         Flags::Lazy(Lazy {
             op,
             w,
@@ -103,7 +110,7 @@ impl Emitter<'_, '_> {
         let lazy = match &self.flags {
             Flags::Memory | Flags::Dead => return,
             Flags::Lazy(l) => *l,
-            Flags::If(..) => {
+            Flags::If(..) | Flags::Float(..) => {
                 let r = self.flag_value();
                 let Flags::Lazy(l) = Flags::bits(r) else {
                     unreachable!("bits are lazy flags")
@@ -155,6 +162,13 @@ impl Emitter<'_, '_> {
             Flags::Memory => self.flag_bits_of_state(),
             Flags::Dead => self.b.ins().iconst(types::I64, 0),
             Flags::Lazy(l) => self.lazy_bits(*l),
+            Flags::Float(x, y) => {
+                let less = self.float_cond(*x, *y, Cond::B);
+                let less = self.truth_bit(less, CF);
+                let equal = self.float_cond(*x, *y, Cond::E);
+                let equal = self.truth_bit(equal, ZF);
+                self.b.ins().bor(less, equal)
+            }
             Flags::If(c, then, or) => {
                 let x = self.bits_of(then);
                 let y = self.bits_of(or);
@@ -215,6 +229,7 @@ impl Emitter<'_, '_> {
     fn cond_of(&mut self, flags: &Flags, c: Cond) -> Truth {
         match flags {
             Flags::Lazy(l) => self.lazy_cond(*l, c),
+            Flags::Float(x, y) => self.float_cond(*x, *y, c),
             Flags::If(t, then, or) => {
                 let x = self.cond_of(then, c);
                 let x = self.truth_value(Width::B, x);
@@ -230,6 +245,21 @@ impl Emitter<'_, '_> {
                 self.lazy_cond(l, c)
             }
         }
+    }
+
+    /// A condition on the flags of an ordered comparison: OF, SF, AF and PF are clear.
+    fn float_cond(&mut self, x: Value, y: Value, c: Cond) -> Truth {
+        let cc = match c {
+            Cond::B => FloatCC::LessThan,
+            Cond::Ae => FloatCC::GreaterThanOrEqual,
+            Cond::E | Cond::Le => FloatCC::Equal,
+            Cond::Ne | Cond::G => FloatCC::NotEqual,
+            Cond::Be => FloatCC::LessThanOrEqual,
+            Cond::A => FloatCC::GreaterThan,
+            Cond::O | Cond::S | Cond::P | Cond::L => return self.constant(false),
+            Cond::No | Cond::Ns | Cond::Np | Cond::Ge => return self.constant(true),
+        };
+        Truth::plain(self.b.ins().fcmp(cc, x, y))
     }
 
     fn icmp(&mut self, cc: IntCC, x: Value, y: Value) -> Truth {

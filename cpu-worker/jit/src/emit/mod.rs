@@ -91,6 +91,8 @@ pub(crate) struct Emitter<'a, 'f> {
     /// Flags at the end of each block, for a successor that has no other predecessor.
     flags_out: Vec<Flags>,
     transfer: Transfer,
+    /// The flags that the last floating-point comparison gave, and its operands.
+    compared: Option<(Value, Value, Value)>,
     exits: Vec<Exit>,
     cpu: Option<(ir::Block, Value)>,
 }
@@ -159,6 +161,7 @@ pub(crate) fn emit(
         flags: Flags::Memory,
         flags_out: vec![Flags::Memory; plan.blocks.len()],
         transfer: Transfer::None,
+        compared: None,
         exits: Vec::new(),
         cpu: None,
     };

@@ -306,7 +306,7 @@ impl Engine {
             let done = before - cpu.state.clock.budget;
             self.stats.compiled_instructions += done as u64;
             match why {
-                Leave::Interpret => return Next::Here,
+                Leave::Interpret | Leave::Float => return Next::Here,
                 Leave::Budget => return Next::ToDeadline,
                 // Nothing is gained by coming back here before the fetch that the interpreter makes.
                 Leave::Stale if done == 0 => return Next::Here,
