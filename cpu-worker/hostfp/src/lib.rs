@@ -20,8 +20,10 @@
 
 pub mod approx;
 pub mod ops;
+mod quick80;
 pub mod raw;
 pub mod rebias;
+mod scalar;
 pub mod sse;
 pub mod transcendental;
 mod unbounded;

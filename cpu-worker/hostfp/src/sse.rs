@@ -3,7 +3,8 @@
 //! Every function takes the guest's MXCSR and gives the result, the MXCSR after the instruction, and whether an unmasked
 //! exception was signalled. In that case the value is not to be committed but the MXCSR is: its flags are set before #XM.
 //!
-//! Three paths, chosen by the guest's control bits:
+//! Where the values alone tell that no new flag can come, `scalar` does without MXCSR. Otherwise there are three paths, chosen
+//! by the guest's control bits:
 //! - *default* control: the instruction runs under the host's own MXCSR, which is the same, and only STMXCSR follows. If
 //!   the host's sticky flags then are all set in the guest's too, nothing is new. Otherwise it runs once more with
 //!   the guest's MXCSR loaded, to tell new flags from stale ones; that also leaves the host's equal to the guest's, so it
@@ -17,7 +18,7 @@ use core::arch::x86_64::__m128i;
 use crate::X;
 use crate::approx;
 use crate::ops::{Fp, FpBin, FpCvt, FpUn, Int};
-use crate::unbounded;
+use crate::{scalar, unbounded};
 
 /// MXCSR of the ABI, and of a CPU after reset: all masked, round to nearest, no FTZ, no DAZ.
 pub const DEFAULT: u32 = 0x1f80;
@@ -51,13 +52,13 @@ enum Tiny {
 }
 
 #[inline(always)]
-fn to_host(x: X) -> __m128i {
+pub(crate) fn to_host(x: X) -> __m128i {
     // SAFETY: both are 16 plain bytes.
     unsafe { core::mem::transmute(x) }
 }
 
 #[inline(always)]
-fn from_host(x: __m128i) -> X {
+pub(crate) fn from_host(x: __m128i) -> X {
     // SAFETY: both are 16 plain bytes.
     unsafe { core::mem::transmute(x) }
 }
@@ -244,11 +245,24 @@ static DEFAULT_WORD: u32 = DEFAULT;
 /// ADDxx to ADDSUBPx; see [`arithmetic`].
 #[inline(always)]
 pub fn bin(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
+    if let Some(value) = scalar::bin(op, fp, a, b, mxcsr) {
+        return silent(value, mxcsr);
+    }
     let done = arithmetic(op, fp, a, b, mxcsr);
     if done.trap {
         return trapped(op, fp, a, b, mxcsr, done);
     }
     done
+}
+
+/// The result of an instruction that raised nothing new.
+#[inline(always)]
+fn silent<T>(value: T, mxcsr: u32) -> Done<T> {
+    Done {
+        value,
+        mxcsr,
+        trap: false,
+    }
 }
 
 /// An unmasked overflow or underflow is rounded as if the exponent had no bounds, and only what that loses raises PE.
@@ -348,6 +362,9 @@ pub fn un(op: FpUn, fp: Fp, a: X, b: X, imm: u8, mxcsr: u32) -> Done<X> {
 
 #[inline(always)]
 fn sqrt(fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
+    if let Some(value) = scalar::sqrt(fp, a, b, mxcsr) {
+        return silent(value, mxcsr);
+    }
     match fp {
         Fp::Ss => xx!("sqrtss {x}, {y}", a, b, mxcsr, Tiny::Never),
         Fp::Sd => xx!("sqrtsd {x}, {y}", a, b, mxcsr, Tiny::Never),
@@ -409,6 +426,9 @@ pub fn cmp(fp: Fp, a: X, b: X, predicate: u8, mxcsr: u32) -> Done<X> {
 /// (U)COMISx: ZF, PF and CF as EFLAGS bits. `fp` is Ss or Sd.
 #[inline(always)]
 pub fn comi(fp: Fp, quiet: bool, a: X, b: X, mxcsr: u32) -> Done<u64> {
+    if let Some(flags) = scalar::comi(fp, a, b) {
+        return silent(flags, mxcsr);
+    }
     let mut done = match (fp, quiet) {
         (Fp::Ss | Fp::Ps, true) => xr!("ucomiss {x}, {y}\nlahf", a, b, mxcsr),
         (Fp::Ss | Fp::Ps, false) => xr!("comiss {x}, {y}\nlahf", a, b, mxcsr),
@@ -422,6 +442,9 @@ pub fn comi(fp: Fp, quiet: bool, a: X, b: X, mxcsr: u32) -> Done<u64> {
 /// CVT(T)SS2SI and CVT(T)SD2SI. A 32-bit result is zero-extended.
 #[inline(always)]
 pub fn to_int(fp: Fp, int: Int, truncate: bool, a: X, mxcsr: u32) -> Done<u64> {
+    if let Some(value) = scalar::to_int(fp, int, truncate, a, mxcsr) {
+        return silent(value, mxcsr);
+    }
     match (fp, int, truncate) {
         (Fp::Ss | Fp::Ps, Int::D, false) => xr!("cvtss2si eax, {x} /* {y} */", a, a, mxcsr),
         (Fp::Ss | Fp::Ps, Int::D, true) => xr!("cvttss2si eax, {x} /* {y} */", a, a, mxcsr),
@@ -437,6 +460,9 @@ pub fn to_int(fp: Fp, int: Int, truncate: bool, a: X, mxcsr: u32) -> Done<u64> {
 /// CVTSI2SS and CVTSI2SD into the low lane of `a`.
 #[inline(always)]
 pub fn from_int(fp: Fp, int: Int, a: X, v: u64, mxcsr: u32) -> Done<X> {
+    if let Some(value) = scalar::from_int(fp, int, a, v, mxcsr) {
+        return silent(value, mxcsr);
+    }
     match (fp, int) {
         (Fp::Ss | Fp::Ps, Int::D) => rx!("cvtsi2ss {x}, eax", a, v, mxcsr),
         (Fp::Ss | Fp::Ps, Int::Q) => rx!("cvtsi2ss {x}, rax", a, v, mxcsr),
@@ -448,6 +474,9 @@ pub fn from_int(fp: Fp, int: Int, a: X, v: u64, mxcsr: u32) -> Done<X> {
 /// The conversions between vectors.
 #[inline]
 pub fn convert(op: FpCvt, a: X, b: X, mxcsr: u32) -> Done<X> {
+    if let Some(value) = scalar::convert(op, a, b, mxcsr) {
+        return silent(value, mxcsr);
+    }
     let mut done = conversion(op, a, b, mxcsr);
     if done.trap && matches!(op, FpCvt::Sd2Ss | FpCvt::Pd2Ps) {
         let new = done.mxcsr & !mxcsr;
@@ -523,6 +552,99 @@ mod tests {
         assert_eq!((tiny.mxcsr, tiny.trap), (um | 0x10, true));
         let sticky = bin(FpBin::Add, Fp::Sd, pd(1.0, 0.0), pd(1.0, 0.0), um | 0x10);
         assert!(!sticky.trap, "a flag already set does not trap again");
+    }
+
+    #[test]
+    fn what_values_tell_is_what_mxcsr_says() {
+        let special = [
+            0u64,
+            1,
+            0xf_ffff_ffff_ffff,
+            0x10_0000_0000_0000,
+            0x20_0000_0000_0000,
+            0x7fef_ffff_ffff_ffff,
+            0x7ff0_0000_0000_0000,
+            0x7ff8_0000_0000_0000,
+            0x7ff0_0000_0000_0001,
+            0x3ff0_0000_0000_0000,
+            0x41df_ffff_ffc0_0000,
+            0x43df_ffff_ffff_ffff,
+            0x3ca0_0000_0000_0001,
+            0x36a0_0000_0000_0000,
+            0x47ef_ffff_ffff_ffff,
+            0x3810_0000_0000_0000,
+            0x5fe1_2345_6789_abcd,
+            0x2001_2345_6789_abcd,
+            0x3fd5_5555_5555_5555,
+            0x0080_0000_3f80_0001,
+            0x7f7f_ffff,
+        ];
+        let values: Vec<u64> = special
+            .iter()
+            .flat_map(|&v| [v, v | 1 << 63, v.rotate_left(32)])
+            .collect();
+        const STICKY: u32 = DEFAULT | PE;
+        for (x, y) in values
+            .iter()
+            .flat_map(|&x| values.iter().map(move |&y| (x, y)))
+        {
+            let (a, b) = ([x, 3], [y, 5]);
+            for fp in [Fp::Ss, Fp::Sd] {
+                for op in [
+                    FpBin::Add,
+                    FpBin::Sub,
+                    FpBin::Mul,
+                    FpBin::Div,
+                    FpBin::Min,
+                    FpBin::Max,
+                ] {
+                    if let Some(value) = scalar::bin(op, fp, a, b, STICKY) {
+                        assert_eq!(
+                            silent(value, STICKY),
+                            arithmetic(op, fp, a, b, STICKY),
+                            "{op:?} {a:x?} {b:x?}"
+                        );
+                    }
+                }
+                if let Some(flags) = scalar::comi(fp, a, b) {
+                    let exact = slow_comi(fp, a, b);
+                    assert_eq!((flags, STICKY), exact, "{a:x?} {b:x?}");
+                }
+                for (int, truncate) in [
+                    (Int::D, false),
+                    (Int::D, true),
+                    (Int::Q, false),
+                    (Int::Q, true),
+                ] {
+                    if scalar::to_int(fp, int, truncate, a, STICKY).is_some() {
+                        let nothing_new = STICKY & !PE;
+                        assert_eq!(
+                            to_int(fp, int, truncate, a, nothing_new).mxcsr | PE,
+                            STICKY,
+                            "{a:x?}"
+                        );
+                    }
+                }
+            }
+            for op in [FpCvt::Ss2Sd, FpCvt::Sd2Ss] {
+                if let Some(value) = scalar::convert(op, a, b, STICKY) {
+                    assert_eq!(
+                        silent(value, STICKY),
+                        conversion(op, a, b, STICKY),
+                        "{op:?} {b:x?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// COMISx as MXCSR sees it: the comparison that raises most.
+    fn slow_comi(fp: Fp, a: X, b: X) -> (u64, u32) {
+        let done = match fp {
+            Fp::Ss => xr!("comiss {x}, {y}\nlahf", a, b, DEFAULT | PE),
+            _ => xr!("comisd {x}, {y}\nlahf", a, b, DEFAULT | PE),
+        };
+        (done.value >> 8 & 0x45, done.mxcsr)
     }
 
     #[test]

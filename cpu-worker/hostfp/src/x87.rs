@@ -6,12 +6,13 @@
 //!
 //! Stack faults, tags, unmasked responses and the exception pointers belong to the caller.
 //!
-//! A guest with the ABI's own control word (0x37f, which is also FNINIT's) runs on the host's: see [`on_host`]. Flags that
+//! What is common (see `quick80`) is computed in integers instead, with the same results. The rest:
+//! a guest with the ABI's own control word (0x37f, which is also FNINIT's) runs on the host's: see [`on_host`]. Flags that
 //! the guest has already are then reported again or not at all; both mean the same for sticky masked flags.
 
 use core::arch::asm;
 
-use crate::X;
+use crate::{X, quick80};
 
 /// An 80-bit value: significand; sign and exponent in the low 16 bits of the second word, the rest zero.
 pub type F80 = X;
@@ -114,6 +115,16 @@ pub enum Mem {
 /// Two 80-bit operands.
 #[inline(always)]
 pub fn bin(op: Bin, a: F80, b: F80, env: Env) -> Done {
+    if quick80::applies(env.control)
+        && let Some(done) = quick80::bin(op, a, b)
+    {
+        return done;
+    }
+    bin_on_host(op, a, b, env)
+}
+
+#[inline(never)]
+fn bin_on_host(op: Bin, a: F80, b: F80, env: Env) -> Done {
     let mut value: F80 = [0; 2];
     macro_rules! run {
         ($insn:literal) => {
@@ -135,6 +146,17 @@ pub fn bin(op: Bin, a: F80, b: F80, env: Env) -> Done {
 /// An 80-bit operand (st(0)) and one in memory, which the instruction converts itself.
 #[inline(always)]
 pub fn bin_mem(op: Bin, mem: Mem, a: F80, b: u64, env: Env) -> Done {
+    if quick80::applies(env.control)
+        && let Some(wide) = quick80::load(mem, b)
+        && let Some(done) = quick80::bin(op, a, wide)
+    {
+        return done;
+    }
+    bin_mem_on_host(op, mem, a, b, env)
+}
+
+#[inline(never)]
+fn bin_mem_on_host(op: Bin, mem: Mem, a: F80, b: u64, env: Env) -> Done {
     let mut value: F80 = [0; 2];
     macro_rules! run {
         ($insn:expr) => {
@@ -213,6 +235,14 @@ pub fn xtract(st0: F80, env: Env) -> Done<(F80, F80)> {
 /// FCOM (`quiet`: FUCOM) of st(0) = `a` with `b`: C0, C2 and C3.
 #[inline(always)]
 pub fn compare(quiet: bool, a: F80, b: F80, env: Env) -> u16 {
+    match quick80::compare(a, b) {
+        Some(status) => status,
+        None => compare_on_host(quiet, a, b, env),
+    }
+}
+
+#[inline(never)]
+fn compare_on_host(quiet: bool, a: F80, b: F80, env: Env) -> u16 {
     macro_rules! run {
         ($insn:literal) => {
             on_host!(env, "fld tbyte ptr [{b}]", "fld tbyte ptr [{a}]", $insn, "fnstsw ax", "fstp st(0)", "fstp st(0)";
@@ -229,6 +259,16 @@ pub fn compare(quiet: bool, a: F80, b: F80, env: Env) -> u16 {
 /// FCOM and FICOM with memory.
 #[inline]
 pub fn compare_mem(mem: Mem, a: F80, b: u64, env: Env) -> u16 {
+    if let Some(wide) = quick80::load(mem, b)
+        && let Some(status) = quick80::compare(a, wide)
+    {
+        return status;
+    }
+    compare_mem_on_host(mem, a, b, env)
+}
+
+#[inline(never)]
+fn compare_mem_on_host(mem: Mem, a: F80, b: u64, env: Env) -> u16 {
     macro_rules! run {
         ($insn:literal) => {
             on_host!(env, "fld tbyte ptr [{a}]", $insn, "fnstsw ax", "fstp st(0)";
@@ -251,6 +291,14 @@ pub fn test(a: F80, env: Env) -> u16 {
 /// FLD m32 and m64: IE for a signalling NaN, DE for a denormal.
 #[inline(always)]
 pub fn load(mem: Mem, v: u64, env: Env) -> Done {
+    match quick80::load(mem, v) {
+        Some(value) => Done { value, status: 0 },
+        None => load_on_host(mem, v, env),
+    }
+}
+
+#[inline(never)]
+fn load_on_host(mem: Mem, v: u64, env: Env) -> Done {
     let mut value: F80 = [0; 2];
     macro_rules! run {
         ($insn:literal) => {
@@ -299,6 +347,16 @@ pub enum Store {
 /// FST, FIST and FISTTP to memory.
 #[inline(always)]
 pub fn store(to: Store, a: F80, env: Env) -> Done<u64> {
+    if quick80::applies(env.control | 0x300)
+        && let Some(done) = quick80::store(to, a)
+    {
+        return done;
+    }
+    store_on_host(to, a, env)
+}
+
+#[inline(never)]
+fn store_on_host(to: Store, a: F80, env: Env) -> Done<u64> {
     let mut value = 0u64;
     macro_rules! run {
         ($insn:literal) => {
@@ -418,6 +476,93 @@ mod tests {
         );
         assert_eq!(load_i64(-3), [3 << 62, 0xc000]);
         assert_eq!(load_bcd(store_bcd(THREE, CLEAN).value), THREE);
+    }
+
+    /// Values around every edge that the integer paths have, and plenty of ordinary ones.
+    fn number(seed: &mut u64) -> F80 {
+        let mut next = || {
+            *seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (*seed ^ *seed >> 31).rotate_left(17)
+        };
+        let (kind, noise) = (next() % 12, next());
+        let m = match next() % 5 {
+            0 => 1 << 63,
+            1 => u64::MAX,
+            2 => noise & !0 << 40 | 1 << 63,
+            3 => 0xc000_0000_0000_0000 | noise & 0xfff,
+            _ => noise | 1 << 63,
+        };
+        let near = next() % 140;
+        let e = match kind {
+            0 => return [0, noise & 0x8000],
+            1 => next() % 0x8000,
+            2 => 0x7ffe - near % 3,
+            3 => 1 + near % 3,
+            4 => return [m >> 1, noise & 0x8000],
+            5 | 6 => 16383,
+            _ => 16383 - 70 + near,
+        };
+        [m, e | noise & 0x8000]
+    }
+
+    /// The host's C0, C2 and C3 are left over from earlier comparisons; arithmetic does not touch them.
+    fn raised<T>(done: Done<T>) -> Done<T> {
+        Done {
+            status: done.status & (FLAGS | C1),
+            ..done
+        }
+    }
+
+    #[test]
+    fn the_integer_paths_give_what_the_host_gives() {
+        let mut seed = 7;
+        let all = [Bin::Add, Bin::Mul, Bin::Sub, Bin::Subr, Bin::Div, Bin::Divr];
+        let stores = [
+            Store::F32,
+            Store::F64,
+            Store::I16,
+            Store::I32,
+            Store::I64,
+            Store::T16,
+            Store::T32,
+            Store::T64,
+        ];
+        let mut quick = 0;
+        for _ in 0..60_000 {
+            let (a, b) = (number(&mut seed), number(&mut seed));
+            for op in all {
+                if let Some(done) = quick80::bin(op, a, b) {
+                    quick += 1;
+                    assert_eq!(
+                        done,
+                        raised(bin_on_host(op, a, b, CLEAN)),
+                        "{op:?} {a:x?} {b:x?}"
+                    );
+                }
+            }
+            for to in stores {
+                if let Some(done) = quick80::store(to, a) {
+                    assert_eq!(done, raised(store_on_host(to, a, CLEAN)), "{to:?} {a:x?}");
+                }
+            }
+            if let Some(status) = quick80::compare(a, b) {
+                assert_eq!(status, compare_on_host(false, a, b, CLEAN), "{a:x?} {b:x?}");
+            }
+            for mem in [Mem::F32, Mem::F64, Mem::I16, Mem::I32] {
+                let v = a[0].rotate_left(a[1] as u32);
+                if let Some(value) = quick80::load(mem, v) {
+                    let status = 0;
+                    assert_eq!(
+                        Done { value, status },
+                        raised(load_on_host(mem, v, CLEAN)),
+                        "{mem:?} {v:x}"
+                    );
+                }
+            }
+        }
+        assert!(quick > 200_000, "only {quick} cases were common ones");
     }
 
     #[test]
