@@ -57,6 +57,7 @@ lockstep-debian: build
 
 bench: build
 	@.ci/setup bench
+	cargo build $(CARGO_FLAGS) -p atoll-transport --example latency
 	cargo run $(CARGO_FLAGS) -p atoll-bench
 
 clean:

@@ -5,17 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod figures;
 mod machine;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use machine::Machine;
 use report::Report;
-use xtask::guest;
+use xtask::guest::{self, Guest};
 
 const USAGE: &str = "\
 usage: atoll-bench [CASE|GROUP]... [--runs N] [--only MACHINE]... [--atoll FILE]
@@ -110,6 +111,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
             report.add(*machine, run);
         }
     }
+    if arguments.machines.contains(&Machine::Atoll) {
+        print_figures(arguments, &guest, &stats);
+        // It may not be there; nothing else would be lost with it.
+        drop(std::fs::remove_file(&stats));
+    }
     let (table, floors_hold) = report.table(&arguments.cases);
     println!("\n{table}");
     if let Some(difference) = report.feature_difference() {
@@ -120,4 +126,22 @@ fn run(arguments: &Arguments) -> Result<bool> {
         println!("WRONG  {fault}");
     }
     Ok(floors_hold && faults.is_empty())
+}
+
+/// Prints the figures of Atoll alone; one that cannot be had says why.
+fn print_figures(arguments: &Arguments, guest: &Guest, stats: &Path) {
+    println!();
+    let link = arguments.atoll.with_file_name("examples").join("latency");
+    // The statistics are those of the last run of the cases, until the interpreter writes its own.
+    for figure in [
+        figures::translation(stats),
+        figures::interpreter(guest, &arguments.atoll, stats, SILENCE),
+        figures::link(&link),
+        figures::idle(&arguments.atoll),
+    ] {
+        match figure {
+            Ok(text) => println!("{text}"),
+            Err(error) => println!("not measured: {error:#}"),
+        }
+    }
 }
