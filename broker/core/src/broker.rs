@@ -292,7 +292,8 @@ impl Broker {
         self.act(Action::Start(id));
         if let (Some(link), generation @ 1..) = (link, id.generation) {
             self.act(Action::LinkReplaced { link, generation });
-            self.log(LogLevel::Warn, index, "serves again".into());
+            let name = self.peers[index].setup.name.clone();
+            self.log(LogLevel::Warn, index, format!("{name} serves again"));
         }
         match self.phase {
             Phase::Draining => self.stop_peer(now, index),
