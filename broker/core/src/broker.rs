@@ -14,8 +14,8 @@ use atoll_abi::control::{
 };
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{PeerId, VirtualTime};
+use core::time::Duration;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// A peer that was told to go may take so long.
 const PARTING: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use atoll_abi::control::{
 };
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{LinkId, PeerId, VirtualTime};
-use std::time::Duration;
+use core::time::Duration;
 
 /// A session that belongs to no peer (yet), by the daemon's number.
 pub type Conn = u64;

@@ -3,7 +3,7 @@
 use crate::policy::Care;
 use atoll_abi::control::{Fault, Hello, PeerStatus, Role};
 use atoll_abi::{ABI_VERSION, LinkId, PeerId};
-use std::time::Duration;
+use core::time::Duration;
 
 /// Who starts a peer's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

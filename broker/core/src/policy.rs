@@ -1,7 +1,7 @@
 //! How much patience there is with each kind of peer: data, so that a test or a machine file can say otherwise.
 
 use atoll_abi::control::Role;
-use std::time::Duration;
+use core::time::Duration;
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
