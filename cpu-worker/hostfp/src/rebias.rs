@@ -26,6 +26,12 @@ pub fn scale(st0: F80, st1: F80, env: Env, over: bool) -> Done {
     x87::un(Un::Scale, moved(st0, 2 * half), st1, env)
 }
 
+/// A result that was exact, such as a remainder, but tiny.
+pub fn exact(mut done: Done) -> Done {
+    done.value = moved(done.value, 2 * HALF);
+    done
+}
+
 /// A finite value times 2^by. A value that would leave the range is so much smaller than the other operand that only its
 /// being there counts, so the nearest end of the range does.
 fn moved(v: F80, by: i32) -> F80 {

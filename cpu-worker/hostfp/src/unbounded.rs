@@ -8,7 +8,7 @@ use crate::X;
 use crate::ops::{Fp, FpBin, FpCvt};
 use crate::sse::{self, OE, PE, UE};
 
-/// All exceptions masked, nearest rounding: tells which flags a lane raises. FTZ must not hide an underflow.
+/// All exceptions masked.
 const MASKED: u32 = 0x1f80;
 
 /// The format of a lane.
@@ -94,6 +94,17 @@ fn lanes(op: FpBin, f: Format, packed: bool, a: X, b: X) -> Vec<Lane> {
         .collect()
 }
 
+/// The MXCSR with everything masked and no flag set. Flush-to-zero, itself inexact, is in force only where underflow was masked.
+fn masked(mxcsr: u32) -> u32 {
+    const ROUNDING_AND_DAZ: u32 = 0x6040;
+    let ftz = if mxcsr & UE << 7 != 0 {
+        mxcsr & 0x8000
+    } else {
+        0
+    };
+    mxcsr & ROUNDING_AND_DAZ | ftz | MASKED
+}
+
 /// Whether any lane loses precision, given the MXCSR that unmasks what happened.
 pub(crate) fn is_inexact(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> bool {
     let (f, packed) = match fp {
@@ -103,7 +114,7 @@ pub(crate) fn is_inexact(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> bool {
         Fp::Pd => (DOUBLE, true),
     };
     let unmasked = !(mxcsr >> 7) & (OE | UE);
-    let control = mxcsr & 0x6040 | MASKED;
+    let control = masked(mxcsr);
     let raises = |op, x, y| sse::arithmetic(op, f.fp, [x, 0], [y, 0], control).mxcsr & 0x3f;
     lanes(op, f, packed, a, b).into_iter().any(|(op, x, y)| {
         let flags = raises(op, x, y);
@@ -124,7 +135,7 @@ pub(crate) fn is_inexact(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> bool {
 /// The same for CVTSD2SS and CVTPD2PS: without bounds, only what 24 bits of significand cannot hold is lost.
 pub(crate) fn is_narrowing_inexact(op: FpCvt, b: X, mxcsr: u32) -> bool {
     let unmasked = !(mxcsr >> 7) & (OE | UE);
-    let control = mxcsr & 0x6040 | MASKED;
+    let control = masked(mxcsr);
     let lanes = if op == FpCvt::Pd2Ps { 2 } else { 1 };
     b[..lanes].iter().any(|&v| {
         let flags = sse::conversion(FpCvt::Sd2Ss, [0; 2], [v, 0], control).mxcsr & 0x3f;

@@ -134,8 +134,10 @@ pub fn unary(cpu: &mut Cpu, op: &Op) -> Result {
     }
     let (a, b) = (st(s, 0), if two { st(s, 1) } else { [0; 2] });
     let done = host::un(f, a, b, env(s));
-    let accepted = finish(cpu, op, 0, false, done, |env, over| {
-        (f == Un::Scale).then(|| rebias::scale(a, b, env, over))
+    let accepted = finish(cpu, op, 0, false, done, |env, over| match f {
+        Un::Scale => Some(rebias::scale(a, b, env, over)),
+        Un::Prem | Un::Prem1 => Some(rebias::exact(done)),
+        Un::Sqrt | Un::Rndint => None,
     });
     if matches!(f, Un::Prem | Un::Prem1) {
         // A NaN has no quotient: its bits stay, and the reduction counts as complete.
