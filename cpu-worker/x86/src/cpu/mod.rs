@@ -89,14 +89,21 @@ impl Cpu {
         self.raise(fault)
     }
 
-    /// Recomputes the mode word and tells the MMU, after any of their inputs changed.
+    /// As [`Cpu::update_mode`], for an instruction that does not end its block: the code that follows may take the old mode for
+    /// granted, so the engine is told to look blocks up anew.
+    pub(crate) fn update_mode_within(&mut self) {
+        let before = self.state.mode;
+        self.update_mode();
+        if self.state.mode != before {
+            self.state.clock.attention |= attention::MODE;
+        }
+    }
+
+    /// Recomputes the mode word and tells the MMU, after any of their inputs changed, at the end of a block.
     pub fn update_mode(&mut self) {
         let s = &mut self.state;
         let word = s.compute_mode();
-        if word != s.mode {
-            s.mode = word;
-            s.clock.attention |= attention::MODE;
-        }
+        s.mode = word;
         if word & mode::DEBUG != 0 || s.shadow != 0 {
             s.clock.attention |= attention::DEBUG;
         }

@@ -15,7 +15,6 @@ impl Cpu {
         self.state = State {
             clock: old.clock,
             rng: old.rng,
-            tsc_offset: old.tsc_offset,
             ..State::default()
         };
         if self.state.rng == [0; 4] {

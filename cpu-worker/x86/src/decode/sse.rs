@@ -1,5 +1,5 @@
-//! Decoding of SSE to SSE4.2, AES, PCLMULQDQ and of the instructions that came with SSE (prefetches, fences, non-temporal stores, state
-//! saving). The forms on MMX registers are in `mmx`.
+//! Decoding of SSE to SSE4.2, AES, PCLMULQDQ and state saving. The forms on MMX registers are in `mmx`; prefetches, fences,
+//! MOVNTI and CLFLUSH are among the integer and system instructions.
 //!
 //! iced names the instruction; this module says which lifted kind it is, or which function of `Cpu`, and whether this CPU
 //! model has it and the system has switched it on.
@@ -9,7 +9,7 @@ use iced_x86::{CpuidFeature, Instruction, Mnemonic as M, OpKind};
 use super::{Ctx, function, mmx, operand_width, set_dst, set_src, template};
 use crate::eval::{Fp, FpBin, FpCvt, FpUn, VecBin as B, VecShift, VecShuf, VecUn};
 use crate::features::Features;
-use crate::interp::{handler, sse_run};
+use crate::interp::sse_run;
 use crate::op::{Kind, Op, OpFlags, Width};
 use crate::semantics::sse::{
     BY_IMM, BY_XMM0, COMI, FROM_INT, LANE_AND_ZEROS, Part, TO_INT, TRUNCATE, UCOMI,
@@ -77,36 +77,10 @@ fn available(i: &Instruction, c: &Ctx) -> bool {
     })
 }
 
-/// Instructions that work whatever CR0 says: hints, fences, MOVNTI.
+/// Instructions that work whatever CR0 says.
 fn hint(i: &Instruction, c: &Ctx) -> Option<Op> {
     Some(match i.mnemonic() {
         M::Pause => function(i, c, Kind::Helper, sse_fn::pause),
-        M::Prefetchnta
-        | M::Prefetcht0
-        | M::Prefetcht1
-        | M::Prefetcht2
-        | M::Prefetch
-        | M::Prefetchw
-        | M::Prefetchwt1
-        | M::Sfence
-        | M::Lfence
-        | M::Mfence => {
-            let mut op = template(i, c);
-            op.kind = Kind::Nop;
-            op.run = handler(&op);
-            op
-        }
-        // They fault as a load of one byte would.
-        M::Clflush | M::Clflushopt | M::Clwb => function(i, c, Kind::Helper, sse_fn::clflush),
-        M::Movnti => {
-            let mut op = template(i, c);
-            op.kind = Kind::Mov;
-            op.width = operand_width(i, 1);
-            set_dst(i, 0, &mut op);
-            set_src(i, 1, &mut op);
-            op.run = handler(&op);
-            op
-        }
         M::Xgetbv => function(i, c, Kind::Helper, xsave::xgetbv),
         M::Xsetbv => {
             let avx = if c.has(Features::AVX) {

@@ -347,7 +347,6 @@ fn time_and_ports(i: &Instruction, c: &Ctx) -> Option<Op> {
             op
         }
         M::Rdpmc => time(msr::rdpmc),
-        M::Pause => time(flags::pause),
         M::In => {
             let mut op = function(i, c, Kind::Helper, port::port_in);
             op.width = operand_width(i, 0);

@@ -25,17 +25,10 @@ pub fn pause(cpu: &mut Cpu, _: &Op) -> Done {
     Ok(())
 }
 
-/// CLFLUSH, CLFLUSHOPT and CLWB: no cache to act on, but the faults of a one-byte load.
-pub fn clflush(cpu: &mut Cpu, op: &Op) -> Done {
-    let address = cpu.ea(op, 1)?;
-    cpu.load(Width::B, address)?;
-    Ok(())
-}
-
 /// Sets MXCSR; its control bits are part of the mode word.
 pub fn set_mxcsr(cpu: &mut Cpu, v: u32) {
     cpu.state.mxcsr = v;
-    cpu.update_mode();
+    cpu.update_mode_within();
 }
 
 /// The bits of MXCSR that may be set: all of the low 16.

@@ -373,6 +373,6 @@ pub fn xsetbv(cpu: &mut Cpu, op: &Op) -> Done {
         return Err(cpu.gp(0));
     }
     cpu.state.xcr0 = v;
-    cpu.update_mode();
+    cpu.update_mode_within();
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use atoll_mmu::PHYS_BITS;
 
-use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::{Fault, Stop, Vector};
@@ -230,7 +229,6 @@ pub(crate) fn invlpg(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let offset = super::tables::plain_address(cpu, op);
     if signed_48(offset) == offset {
         cpu.mmu.invlpg(offset);
-        cpu.state.clock.attention |= attention::MODE;
     }
     Ok(())
 }
@@ -256,7 +254,6 @@ pub(crate) fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         2 => cpu.mmu.invpcid_all(),
         _ => cpu.mmu.invpcid_all_but_global(),
     }
-    cpu.state.clock.attention |= attention::MODE;
     Ok(())
 }
 

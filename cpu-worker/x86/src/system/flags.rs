@@ -44,7 +44,7 @@ pub(crate) fn popf(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     cpu.replace_flags(image & !RF, mask);
     let changed = before ^ cpu.state.rflags;
     if changed & (AC | crate::flags::TF | RF) != 0 {
-        cpu.update_mode();
+        cpu.update_mode_within();
     }
     if changed & IF != 0 {
         cpu.interrupts_unmasked();
@@ -82,7 +82,7 @@ pub(crate) fn set_ac(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     } else {
         cpu.state.rflags &= !AC;
     }
-    cpu.update_mode();
+    cpu.update_mode_within();
     Ok(())
 }
 
@@ -117,12 +117,6 @@ impl Cpu {
         }
         Ok(())
     }
-}
-
-/// PAUSE: 40 ns of virtual time.
-pub(crate) fn pause(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
-    cpu.state.clock.charge_ns(40);
-    Ok(())
 }
 
 /// FS, GS bases: RDFSBASE and its relatives; `sub` bit 0 GS, bit 1 write.

@@ -171,7 +171,7 @@ impl Cpu {
             return false;
         }
         self.state.efer = v & !cr::EFER_LMA | old & cr::EFER_LMA;
-        self.update_mode();
+        self.update_mode_within();
         true
     }
 }
