@@ -23,7 +23,13 @@ pub fn bin(op: Bin, a: F80, b: F80, env: Env, over: bool) -> Done {
 /// FSCALE again.
 pub fn scale(st0: F80, st1: F80, env: Env, over: bool) -> Done {
     let half = if over { -HALF } else { HALF };
-    x87::un(Un::Scale, moved(st0, 2 * half), st1, env)
+    let mut done = x87::un(Un::Scale, moved(st0, 2 * half), st1, env);
+    if over && done.status & x87::OE != 0 {
+        // Still too large: infinity, whatever the rounding (SDM vol. 1, 8.5.4).
+        done.value = [1 << 63, st0[1] & 0x8000 | 0x7fff];
+        done.status |= x87::C1;
+    }
+    done
 }
 
 /// A result that was exact, such as a remainder, but tiny.

@@ -1,200 +1,154 @@
-//! A campaign: seeded cases of every form, run on both sides, counted and compared.
+//! A campaign: cases by the batch, run by the host and by an engine of ours, and compared.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::io;
+use std::path::Path;
 
-use iced_x86::{Formatter, Instruction, NasmFormatter};
-use isa_native::{Arena, COMPLETED, Case, DATA_BYTES, Outcome};
+use anyhow::{Context, Result};
+use atoll_x86::{Kind, decode::decode};
+use iced_x86::{Code, Mnemonic};
+use isa_native::{Event, Machine, Slot, Witness};
 
-use crate::compare::differences;
-use crate::engine::Engine;
-use crate::forms::{self, Form, Name};
-use crate::generate::{self, Generated};
-use crate::random::Random;
+use crate::compare::{compare, deviates};
+use crate::forms::{self, Forms};
+use crate::generate::{self, Case};
+use crate::guest::{End, Guest};
+use crate::{Report, features};
 
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub cases: u64,
-    /// Cases that ended in an exception on the host.
-    pub faults: u64,
-    /// How many cases each form had, by its name.
-    pub forms: BTreeMap<Name, u64>,
-    /// Descriptions of the first differing cases of each form, and how many there were in all.
-    pub failures: BTreeMap<Name, (u64, Vec<String>)>,
-    /// Cases that killed the child.
-    pub lost: Vec<String>,
+/// The first argument of the program that is the child.
+pub const CHILD: &str = "witness";
+const DEBUG: u32 = 1;
+const UNDEFINED: u32 = 6;
+
+/// Which of our engines runs the cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// The interpreter, single-stepping.
+    Interp,
+    /// The translator; every instruction is a region's.
+    Jit,
 }
 
-impl Report {
-    /// Differing and lost cases.
-    pub fn differing(&self) -> u64 {
-        self.failures.values().map(|(n, _)| n).sum::<u64>() + self.lost.len() as u64
-    }
-
-    /// Forms that had no case.
-    pub fn missing(&self, forms: &[Form]) -> Vec<String> {
-        let had = |f: &&Form| !self.forms.contains_key(&(f.code as u16, f.memory));
-        forms
-            .iter()
-            .filter(had)
-            .map(|f| format!("{:?} {}", f.code, kind(f.memory)))
-            .collect()
-    }
-
-    /// The failures in words.
-    pub fn describe(&self) -> String {
-        let mut text = String::new();
-        for (count, examples) in self.failures.values() {
-            let _ = writeln!(text, "{count} cases, such as\n{}", examples.join(""));
-        }
-        for l in &self.lost {
-            let _ = writeln!(text, "{l}");
-        }
-        text
-    }
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    pub seed: u64,
+    /// The first case and the number behind the last.
+    pub cases: std::ops::Range<u64>,
+    pub engine: Engine,
+    /// Only forms whose name contains this.
+    pub only: Option<String>,
 }
 
-fn kind(memory: bool) -> &'static str {
-    if memory { "memory" } else { "register" }
-}
-
-/// Keep this many examples of each form's failures.
-const EXAMPLES: usize = 2;
-
-/// Runs `cases` cases from `seed`, going round the forms that `wanted` lets through.
-pub fn run(
-    make: &mut dyn FnMut(&[u8; DATA_BYTES]) -> Box<dyn Engine>,
-    seed: u64,
-    cases: u64,
-    wanted: &dyn Fn(&Form) -> bool,
-) -> io::Result<Report> {
-    let mut r = Random::new(seed);
-    let mut pristine = [0; DATA_BYTES];
-    fill(&mut r, &mut pristine);
-    let mut arena = Arena::new(&pristine)?;
-    let mut engine = make(&pristine);
-    let forms: Vec<Form> = forms::all().into_iter().filter(|f| wanted(f)).collect();
-    let mut report = Report::default();
-    if forms.is_empty() {
-        return Ok(report);
-    }
-    let mut next = 0;
-    while report.cases < cases {
-        let batch = make_batch(&mut r, &forms, &mut next, (cases - report.cases).min(4096));
-        run_batch(&mut arena, engine.as_mut(), &batch, &mut report)?;
-    }
-    Ok(report)
-}
-
-/// Text, numbers and noise for the data pages.
-fn fill(r: &mut Random, bytes: &mut [u8]) {
-    for chunk in bytes.chunks_mut(64) {
-        let kind = r.below(4);
-        for word in chunk.chunks_mut(8) {
-            let v = match kind {
-                0 => r.word() & 0x0101_0101_0101_0101,
-                1 => r.integer(),
-                2 => 0,
-                _ => r.word(),
-            };
-            word.copy_from_slice(&v.to_le_bytes());
-        }
-    }
-}
-
-fn make_batch(r: &mut Random, forms: &[Form], next: &mut usize, n: u64) -> Vec<Generated> {
-    let mut batch = Vec::new();
-    while (batch.len() as u64) < n {
-        let form = &forms[*next % forms.len()];
-        *next += 1;
-        // Some random bits make another instruction of a form; a few tries find one of its own.
-        batch.extend((0..20).find_map(|_| generate::case(r, form)));
-    }
-    batch
-}
-
-fn run_batch(
-    arena: &mut Arena,
-    engine: &mut dyn Engine,
-    batch: &[Generated],
-    report: &mut Report,
-) -> io::Result<()> {
-    let cases: Vec<Case> = batch.iter().map(|g| g.case).collect();
-    let outcomes = isa_native::run(arena, &cases)?;
-    for (g, host) in batch.iter().zip(outcomes) {
-        let name = (
-            g.instruction.code() as u16,
-            forms::has_memory(&g.instruction),
-        );
-        report.cases += 1;
-        *report.forms.entry(name).or_default() += 1;
-        let host = match host {
-            Ok(outcome) => outcome,
-            Err(lost) => {
-                report.lost.push(format!("{}\n    {lost:?}", title(g)));
-                continue;
-            }
+impl Campaign {
+    /// Runs it; `program` is this package's own, which becomes the child.
+    ///
+    /// # Errors
+    /// If the child cannot be run, or no form is left.
+    pub fn run(&self, program: &Path) -> Result<Report> {
+        let forms = self.forms();
+        anyhow::ensure!(!forms.generated.is_empty(), "no form is left to generate");
+        let mut witness = Witness::start(program, CHILD).context("cannot start the child")?;
+        let mut guest = match self.engine {
+            Engine::Interp => Guest::interpreted(),
+            Engine::Jit => Guest::translated(),
         };
-        report.faults += u64::from(host.vector != COMPLETED);
-        let ours = engine.run(&g.case);
-        let found = differences(&g.instruction, &g.case, &host, &ours);
-        if !found.is_empty() {
-            let (count, examples) = report.failures.entry(name).or_default();
-            *count += 1;
-            if examples.len() < EXAMPLES {
-                examples.push(describe(g, &host, &found));
+        let mut report = Report {
+            seed: self.seed,
+            engine: match self.engine {
+                Engine::Interp => "interpreter",
+                Engine::Jit => "translator",
+            },
+            excluded: forms.excluded.clone(),
+            forms: forms.generated.iter().map(|form| form.code).collect(),
+            ..Report::default()
+        };
+        let mut after = Machine::default();
+        let mut at = self.cases.start;
+        while at < self.cases.end {
+            let count = (self.cases.end - at).min(Witness::capacity() as u64) as usize;
+            let cases: Vec<Case> = witness.slots()[..count]
+                .iter_mut()
+                .zip(at..)
+                .map(|(slot, number)| generate::case(&forms, self.seed, number, slot))
+                .collect();
+            witness.run(count)?;
+            for (case, slot) in cases.iter().zip(witness.slots().iter()) {
+                judge(&mut report, &mut guest, case, slot, &mut after);
             }
+            at += count as u64;
+        }
+        report.compiled = guest.compiled();
+        Ok(report)
+    }
+
+    fn forms(&self) -> Forms {
+        let mut forms = forms::all();
+        if let Some(only) = &self.only {
+            forms
+                .generated
+                .retain(|form| format!("{:?}", form.code).contains(only.as_str()));
+        }
+        forms
+    }
+}
+
+/// Runs one case on our side and notes how it went.
+fn judge(report: &mut Report, guest: &mut Guest, case: &Case, slot: &Slot, after: &mut Machine) {
+    if !guest.steps() && needs_stepping(case, slot) {
+        return;
+    }
+    let host = slot.event;
+    let tally = report.tally(case.code());
+    tally.cases += 1;
+    if host.state != Event::DONE {
+        tally.lost += 1;
+        note(report, case, slot, "the child died");
+        return;
+    }
+    tally.completed += (host.vector == DEBUG) as u64;
+    match guest.run(slot, after) {
+        End::Lost(exit) => {
+            tally.lost += 1;
+            note(report, case, slot, &format!("the guest ended with {exit:?}"));
+        }
+        End::Done(event) => {
+            let found = compare(case, slot, event, after, guest.steps());
+            if found.is_empty() {
+                tally.deviating += deviates(case, slot, after) as u64;
+                return;
+            }
+            if event.vector == UNDEFINED && host.vector != UNDEFINED && is_unknown(case, slot) {
+                tally.missing += 1;
+                note(report, case, slot, "our decoder takes it for no instruction");
+                return;
+            }
+            report.differing(case, slot, &found);
         }
     }
-    Ok(())
 }
 
-fn title(g: &Generated) -> String {
-    let mut text = String::new();
-    NasmFormatter::new().format(&g.instruction, &mut text);
-    let bytes: String = g.case.code[..usize::from(g.case.len)]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    format!("{:?}: {text} ({bytes})", g.instruction.code())
+fn note(report: &mut Report, case: &Case, slot: &Slot, what: &str) {
+    let text = format!("  {what}:\n{}", crate::report::describe(report.seed, case, slot, &[]));
+    let examples = &mut report.tally(case.code()).examples;
+    if examples.len() < 3 {
+        examples.push(text);
+    }
 }
 
-fn describe(g: &Generated, host: &Outcome, found: &str) -> String {
-    let b = &g.case.before;
-    let mut text = format!(
-        "  {}, vector {} on the host\n{found}",
-        title(g),
-        host.vector
-    );
-    let _ = writeln!(
-        text,
-        "    before: gpr {:x?} rflags {:#x} mxcsr {:#x}",
-        b.gpr, b.rflags, b.fx.mxcsr
-    );
-    if uses(&g.instruction, |r| r.is_xmm()) {
-        let _ = writeln!(text, "    before: xmm {:x?}", b.fx.xmm);
-    }
-    if uses(&g.instruction, |r| r.is_st() || r.is_mm())
-        || format!("{:?}", g.instruction.mnemonic()).starts_with('F')
-    {
-        let _ = writeln!(
-            text,
-            "    before: control {:#x} status {:#x} tags {:#x} st {:x?}",
-            b.fx.control, b.fx.status, b.fx.tags, b.fx.st
-        );
-    }
-    if g.case.patch_count > 0 {
-        let _ = writeln!(
-            text,
-            "    memory: {:x?}",
-            &g.case.patches[..usize::from(g.case.patch_count)]
-        );
-    }
-    text
+/// Whether our decoder takes it for no instruction.
+fn is_unknown(case: &Case, slot: &Slot) -> bool {
+    let long = atoll_x86::state::mode::LONG | atoll_x86::state::mode::FLAT;
+    let bytes = &slot.code[..15];
+    case.code() != Code::INVALID
+        && decode(bytes, long, features::guest()).is_some_and(|op| op.kind == Kind::Invalid)
 }
 
-fn uses(i: &Instruction, f: impl Fn(iced_x86::Register) -> bool) -> bool {
-    (0..i.op_count()).any(|n| i.op_kind(n) == iced_x86::OpKind::Register && f(i.op_register(n)))
+/// Whether the case cannot be run without single-stepping. The instruction stores TF; or it branched to one of its own bytes, and
+/// what happens next would happen.
+fn needs_stepping(case: &Case, slot: &Slot) -> bool {
+    use Mnemonic::{Popf, Popfq, Pushf, Pushfq};
+    if matches!(case.instruction.mnemonic(), Pushf | Pushfq | Popf | Popfq) {
+        return true;
+    }
+    let to = slot.after.rip.wrapping_sub(slot.before.rip);
+    slot.event.vector == DEBUG && to < slot.code_len as u64 && case.code() != Code::INVALID
 }

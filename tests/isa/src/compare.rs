@@ -1,202 +1,245 @@
-//! Where two outcomes of one case differ, less what the documentation leaves undefined.
+//! The two outcomes of a case, side by side.
 
-use std::fmt::Write;
+use isa_native::layout::DATA;
+use isa_native::{Event, Machine, Slot};
 
-use iced_x86::{Instruction, Mnemonic as M, OpKind, RflagsBits};
-use isa_native::{COMPLETED, Case, Outcome, Registers};
+use crate::generate::Case;
+use crate::undefined::{self, Precision};
 
-const CF: u64 = 1;
-const AF: u64 = 1 << 4;
-const OF: u64 = 1 << 11;
-/// The flags that are compared: the arithmetic ones and DF.
-const COMPARED: u64 = 0xcd5;
-
-/// What the documentation does not define about one case.
-#[derive(Clone, Copy, Debug, Default)]
-struct Undefined {
-    flags: u64,
-    /// The destination and all arithmetic flags: nothing can be said.
-    everything: bool,
+/// One thing in which the outcomes differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub what: String,
+    /// What the case began with.
+    pub before: u128,
+    pub host: u128,
+    pub guest: u128,
 }
 
-fn flags_of(bits: u32) -> u64 {
-    let table = [
-        (RflagsBits::OF, OF),
-        (RflagsBits::SF, 1 << 7),
-        (RflagsBits::ZF, 1 << 6),
-        (RflagsBits::AF, AF),
-        (RflagsBits::CF, CF),
-        (RflagsBits::PF, 1 << 2),
-    ];
-    table
-        .iter()
-        .filter(|(b, _)| bits & b != 0)
-        .fold(0, |f, (_, v)| f | v)
+/// The flags that a signal frame carries and the case begins with: arithmetic, TF, DF, RF and AC.
+const FLAGS: u64 = 0x5_0dd5;
+const ARITHMETIC: u64 = 0x8d5;
+const TF: u64 = 1 << 8;
+const DEBUG: u32 = 1;
+const ALIGNMENT: u32 = 17;
+/// From here on the host's kernel reports page faults as protection violations, whatever is mapped.
+const KERNEL_ONLY: u64 = 0x7fff_ffff_f000;
+
+const NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+];
+
+/// Collects differences.
+struct Side<'a> {
+    before: &'a Machine,
+    host: &'a Machine,
+    guest: &'a Machine,
+    found: Vec<Difference>,
 }
 
-fn undefined(i: &Instruction, case: &Case) -> Undefined {
-    let mut u = Undefined {
-        flags: flags_of(i.rflags_undefined()),
-        everything: false,
+/// The differences of a case whose guest ended with this event and machine. `steps`: the guest had TF set, as the host had.
+pub fn compare(case: &Case, slot: &Slot, event: Event, guest: &Machine, steps: bool) -> Vec<Difference> {
+    let mut side = Side {
+        before: &slot.before,
+        host: &slot.after,
+        guest,
+        found: Vec::new(),
     };
-    if let Some((count, bits)) = shift_count(i, case) {
-        shift(&mut u, i, count, bits);
+    if undefined::is_order_open(&case.instruction, slot.event.vector, event.vector) {
+        return Vec::new();
     }
-    u
-}
-
-/// The masked count and the operand's width, if the instruction shifts or rotates.
-fn shift_count(i: &Instruction, case: &Case) -> Option<(u64, u64)> {
-    let last = match i.mnemonic() {
-        M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr => 1,
-        M::Shld | M::Shrd => 2,
-        _ => return None,
-    };
-    let count = match i.op_kind(last) {
-        OpKind::Register => case.before.gpr[1],
-        _ => i.immediate(last),
-    };
-    let bytes = match i.op_kind(0) {
-        OpKind::Register => i.op0_register().size(),
-        _ => i.memory_size().size(),
-    };
-    let bits = bytes as u64 * 8;
-    Some((count & if bits == 64 { 63 } else { 31 }, bits))
-}
-
-/// What a shift by this count leaves undefined (SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD).
-fn shift(u: &mut Undefined, i: &Instruction, count: u64, bits: u64) {
-    if count == 0 {
-        u.flags = 0;
-        return;
+    if slot.event.vector == ALIGNMENT && undefined::is_alignment_open(&case.instruction) {
+        return Vec::new();
     }
-    u.flags = if count == 1 { 0 } else { OF };
-    match i.mnemonic() {
-        M::Rol | M::Ror | M::Rcl | M::Rcr => {}
-        M::Sar => u.flags |= AF,
-        M::Shld | M::Shrd => {
-            u.flags |= AF;
-            u.everything = count > bits;
+    side.event(case, slot.event, event);
+    let completed = slot.event.vector == DEBUG;
+    side.registers(case, completed, steps);
+    side.vectors(case, slot.event.vector);
+    if !undefined::is_x87_open(&case.instruction, completed) {
+        side.x87(case);
+    }
+    side.memory(case, completed);
+    side.found
+}
+
+impl Side<'_> {
+    fn check(&mut self, what: impl FnOnce() -> String, before: u128, host: u128, guest: u128) {
+        if host != guest {
+            self.found.push(Difference {
+                what: what(),
+                before,
+                host,
+                guest,
+            });
         }
-        _ => {
-            u.flags |= AF;
-            if count > bits || count == bits && bits < 32 && i.mnemonic() != M::Shl {
-                u.flags |= CF;
+    }
+
+    fn event(&mut self, case: &Case, host: Event, guest: Event) {
+        let vectors = (host.vector as u128, guest.vector as u128);
+        self.check(|| "exception".into(), 0, vectors.0, vectors.1);
+        if host.vector != guest.vector {
+            return;
+        }
+        if matches!(host.vector, 8 | 10..=14 | 17) && !undefined::is_in_pieces(&case.instruction) {
+            let in_kernel_half = host.vector == 14 && host.cr2 >= KERNEL_ONLY;
+            let mask = if in_kernel_half { !1 } else { u64::MAX };
+            let (h, g) = (host.error & mask, guest.error & mask);
+            self.check(|| "error code".into(), 0, h as u128, g as u128);
+        }
+        if host.vector == 14 && !undefined::is_address_open(&case.instruction) {
+            self.check(|| "cr2".into(), 0, host.cr2 as u128, guest.cr2 as u128);
+        }
+    }
+
+    fn registers(&mut self, case: &Case, completed: bool, steps: bool) {
+        let (b, h, g) = (self.before, self.host, self.guest);
+        let undefined = if completed {
+            undefined::register(&case.instruction, b, h)
+        } else {
+            None
+        };
+        for n in (0..16).filter(|&n| Some(n) != undefined) {
+            self.check(|| NAMES[n].into(), b.gpr[n] as u128, h.gpr[n] as u128, g.gpr[n] as u128);
+        }
+        self.check(|| "rip".into(), b.rip as u128, h.rip as u128, g.rip as u128);
+        let mut mask = if steps { FLAGS } else { FLAGS & !TF };
+        if completed {
+            mask &= !undefined::flags(&case.instruction, b);
+        }
+        if undefined::sets_conditions_despite_exception(&case.instruction, h) {
+            mask &= !ARITHMETIC;
+        }
+        let flags = |m: &Machine| (m.rflags & mask) as u128;
+        self.check(|| format!("flags {}", flag_names((h.rflags ^ g.rflags) & mask)), flags(b), flags(h), flags(g));
+        self.check(|| "fs base".into(), b.fs_base as u128, h.fs_base as u128, g.fs_base as u128);
+        self.check(|| "gs base".into(), b.gs_base as u128, h.gs_base as u128, g.gs_base as u128);
+    }
+
+    fn vectors(&mut self, case: &Case, vector: u32) {
+        let (b, h, g) = (self.before, self.host, self.guest);
+        let approximate = undefined::precision(&case.instruction) == Precision::Approximate;
+        for n in 0..16 {
+            let v = |m: &Machine| wide(m.fx.xmm[n]);
+            if !approximate || !are_near(v(h), v(g)) {
+                self.check(|| format!("xmm{n}"), v(b), v(h), v(g));
+            }
+            let v = |m: &Machine| wide(m.ymm_high[n]);
+            self.check(|| format!("ymm{n} high"), v(b), v(h), v(g));
+        }
+        let open = undefined::mxcsr(&case.instruction, vector, h);
+        let v = |m: &Machine| (m.fx.mxcsr & !open) as u128;
+        self.check(|| "mxcsr".into(), v(b), v(h), v(g));
+    }
+
+    fn x87(&mut self, case: &Case) {
+        const C1: u16 = 1 << 9;
+        const DE: u16 = 2;
+        const UE: u16 = 16;
+        const PE: u16 = 32;
+        const CONDITIONS: u16 = 0x4700;
+        let (b, h, g) = (self.before, self.host, self.guest);
+        let i = &case.instruction;
+        let transcendental = undefined::precision(i) == Precision::Transcendental;
+        if transcendental && (undefined::is_out_of_range(i, b) || has_unmasked(h)) {
+            return;
+        }
+        for n in 0..8 {
+            let v = |m: &Machine| wide(m.fx.st[n]) & (1 << 80) - 1;
+            // Adjacent encodings are adjacent numbers, over the edges of the exponent too.
+            if !transcendental {
+                self.check(|| format!("st{n}"), v(b), v(h), v(g));
             }
         }
-    }
-}
-
-/// Where Linux's user space ends: the last page of the user half is never mapped.
-const USER_END: u64 = 0x7fff_ffff_f000;
-
-/// The kernel reports page faults outside of user space as protection faults, so that they tell nothing.
-fn error_code(o: &Outcome) -> u32 {
-    if o.vector == 14 && o.cr2 >= USER_END {
-        o.error | 1
-    } else {
-        o.error
-    }
-}
-
-/// The state after a case, less what CPUs do differently by their documentation.
-fn settled(i: &Instruction, o: &Outcome) -> Registers {
-    let mut r = o.after;
-    let name = format!("{:?}", i.mnemonic());
-    let unmasked = r.fx.status & 0x80 != 0;
-    if unmasked
-        && (name.starts_with("Fcom")
-            || name.starts_with("Fucom")
-            || name.starts_with("Ficom")
-            || name == "Ftst")
-    {
-        // AMD's set the condition codes also when an unmasked exception is pending, Intel's do not.
-        r.fx.status &= !0x4700;
-        r.rflags &= !COMPARED;
-    }
-    const UE: u32 = 0x10;
-    const PE: u32 = 0x20;
-    if o.vector == 19 && name.starts_with("Mul") && r.fx.mxcsr & UE != 0 {
-        // For products of two denormals, AMD's leave it out.
-        r.fx.mxcsr &= !PE;
-    }
-    let mmx =
-        (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm());
-    if mmx && o.vector != COMPLETED {
-        // Whether the unit has been turned over to MMX by then is not documented.
-        (r.fx.status, r.fx.tags) = (r.fx.status & !0x3800, 0);
-        r.fx.st = [[0; 2]; 8];
-    }
-    r
-}
-
-/// A fault of the fetch after a completed jump is not the instruction's.
-fn completed(outcome: &Outcome) -> Outcome {
-    const FETCH: u32 = 16;
-    let mut o = *outcome;
-    if o.vector == 14 && o.error & FETCH != 0 && o.cr2 == o.after.rip {
-        o.vector = COMPLETED;
-    }
-    o
-}
-
-/// One line a difference; empty if there is none.
-pub fn differences(i: &Instruction, case: &Case, host: &Outcome, ours: &Outcome) -> String {
-    let (host, ours) = (&completed(host), &completed(ours));
-    let mut text = String::new();
-    let mut line = |name: &str, host: u64, ours: u64| {
-        if host != ours {
-            let _ = writeln!(text, "    {name}: host {host:#x}, here {ours:#x}");
+        let mut open = if transcendental { C1 | PE | UE | DE } else { 0 };
+        if undefined::sets_conditions_despite_exception(i, h) {
+            open |= CONDITIONS;
         }
-    };
-    line("vector", host.vector.into(), ours.vector.into());
-    if host.vector != ours.vector {
-        return text;
+        let v = |m: &Machine| m.fx.fcw as u128;
+        self.check(|| "x87 control".into(), v(b), v(h), v(g));
+        let v = |m: &Machine| (m.fx.fsw & !open) as u128;
+        self.check(|| "x87 status".into(), v(b), v(h), v(g));
+        let v = |m: &Machine| m.fx.ftw as u128;
+        self.check(|| "x87 tags".into(), v(b), v(h), v(g));
     }
-    if host.vector != COMPLETED {
-        line(
-            "error code",
-            error_code(host).into(),
-            error_code(ours).into(),
-        );
-        line("CR2", host.cr2, ours.cr2);
+
+    fn memory(&mut self, case: &Case, completed: bool) {
+        let (b, h, g) = (self.before, self.host, self.guest);
+        if h.memory == g.memory || !completed && undefined::is_in_pieces(&case.instruction) {
+            return;
+        }
+        let start = case.operand.unwrap_or(0).wrapping_sub(DATA);
+        let free = undefined::memory(&case.instruction, b);
+        let is_free = |at: usize| completed && free.iter().any(|r| r.contains(&(at as u64).wrapping_sub(start)));
+        let differs = |at: usize| h.memory[at] != g.memory[at] && !is_free(at);
+        let Some(first) = (0..h.memory.len()).find(|&at| differs(at)) else {
+            return;
+        };
+        let word = |m: &Machine| {
+            let end = (first + 8).min(m.memory.len());
+            m.memory[first..end].iter().rev().fold(0, |v, &b| v << 8 | b as u128)
+        };
+        let (vb, vh, vg) = (word(b), word(h), word(g));
+        self.found.push(Difference {
+            what: format!("memory at {:#x}", DATA + first as u64),
+            before: vb,
+            host: vh,
+            guest: vg,
+        });
     }
-    let u = undefined(i, case);
-    if u.everything {
-        return text;
-    }
-    let (h, o) = (settled(i, host), settled(i, ours));
-    const NAMES: [&str; 16] = [
-        "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12",
-        "R13", "R14", "R15",
+}
+
+/// How far two results, each within 1 ulp of the true one, may be apart.
+const ULPS: u128 = 2;
+
+/// Whether an x87 exception is unmasked: how a transcendental then ends depends on flags that depend on its result.
+fn has_unmasked(m: &Machine) -> bool {
+    m.fx.fcw & 0x3f != 0x3f
+}
+
+/// Whether the results of a transcendental are further apart than two functions, each within 1 ulp of the true result, can be.
+/// That is counted and no failure: CPUs reduce large angles by a value of pi of their own.
+pub fn deviates(case: &Case, slot: &Slot, guest: &Machine) -> bool {
+    let i = &case.instruction;
+    let v = |m: &Machine, n: usize| without_integer_bit(wide(m.fx.st[n]) & (1 << 80) - 1);
+    undefined::precision(i) == Precision::Transcendental
+        && !undefined::is_out_of_range(i, &slot.before)
+        && !has_unmasked(&slot.before)
+        && (0..8).any(|n| v(&slot.after, n).abs_diff(v(guest, n)) > ULPS)
+}
+
+/// An 80-bit value without its integer bit, so that the encodings of neighbouring normal numbers are neighbours.
+fn without_integer_bit(v: u128) -> u128 {
+    let significand = v & (1 << 63) - 1;
+    (v >> 64) << 63 | significand
+}
+
+/// Whether each binary32 lane is equal or within the error of an approximation on either side.
+fn are_near(host: u128, guest: u128) -> bool {
+    let lane = |v: u128, n: u32| f32::from_bits((v >> (32 * n)) as u32);
+    (0..4).all(|n| {
+        let (h, g) = (lane(host, n), lane(guest, n));
+        let error = ((h as f64 - g as f64) / h as f64).abs();
+        h.to_bits() == g.to_bits() || error <= 2.0 * 1.5 / 4096.0
+    })
+}
+
+fn wide([low, high]: [u64; 2]) -> u128 {
+    low as u128 | (high as u128) << 64
+}
+
+fn flag_names(bits: u64) -> String {
+    const FLAG_NAMES: [(u32, &str); 10] = [
+        (0, "CF"),
+        (2, "PF"),
+        (4, "AF"),
+        (6, "ZF"),
+        (7, "SF"),
+        (8, "TF"),
+        (10, "DF"),
+        (11, "OF"),
+        (16, "RF"),
+        (18, "AC"),
     ];
-    for (n, name) in NAMES.iter().enumerate() {
-        line(name, h.gpr[n], o.gpr[n]);
-    }
-    line("RIP", h.rip, o.rip);
-    let defined = COMPARED & !if host.vector == COMPLETED { u.flags } else { 0 };
-    line("RFLAGS", h.rflags & defined, o.rflags & defined);
-    // PUSHF and LAHF show undefined flags of nobody; stores of flags are compared as they are.
-    line("memory digest", host.memory, ours.memory);
-    line("MXCSR", h.fx.mxcsr.into(), o.fx.mxcsr.into());
-    for n in 0..16 {
-        line(&format!("XMM{n} low"), h.fx.xmm[n][0], o.fx.xmm[n][0]);
-        line(&format!("XMM{n} high"), h.fx.xmm[n][1], o.fx.xmm[n][1]);
-    }
-    line("x87 control", h.fx.control.into(), o.fx.control.into());
-    line("x87 status", h.fx.status.into(), o.fx.status.into());
-    line("x87 tags", h.fx.tags.into(), o.fx.tags.into());
-    for n in 0..8 {
-        line(
-            &format!("ST({n}) significand"),
-            h.fx.st[n][0],
-            o.fx.st[n][0],
-        );
-        line(
-            &format!("ST({n}) sign and exponent"),
-            h.fx.st[n][1] & 0xffff,
-            o.fx.st[n][1] & 0xffff,
-        );
-    }
-    text
+    let set = FLAG_NAMES.iter().filter(|(bit, _)| bits >> bit & 1 != 0);
+    set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }

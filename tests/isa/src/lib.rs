@@ -1,22 +1,24 @@
-//! Instruction truth: generated user-mode instructions, run by the host CPU and by Atoll's engines, compared whole.
+//! Instruction truth: generated instructions and states, run by Atoll's engines and by the CPU that this runs on.
 //!
-//! Both engines share one meaning for each instruction, so comparing them with each other cannot find a wrong one. Here the
-//! witness is the CPU that the tests run on. A case is one instruction of 64-bit mode with registers, flags, MXCSR, x87 state
-//! and memory around it ([`generate`]); `isa-native` runs it on the host, an [`engine::Engine`] in Atoll, and [`compare`] says
-//! where they differ. What the documentation leaves undefined is masked there, and only there.
+//! What this crate is: a generator of cases (`forms`, `generate`, `values`), two ways to run them (`guest` for our engines,
+//! the `isa-native` crate for the host), a comparison that knows what the manuals leave undefined (`undefined`, `compare`),
+//! and a report of what was covered (`report`). A case is a function of (seed, number), so each can be run again alone.
 //!
-//! What is not compared, with reasons:
-//! - RCPPS, RSQRTPS and the x87 transcendentals: software by design, bounded in `atoll-hostfp`'s own tests.
-//! - instructions that read the machine rather than their operands (CPUID, RDTSC, RDRAND, SGDT, XGETBV ...), change segments
-//!   or the mode, or need privileges.
-//! - the XSAVE family, whose layout follows the host's own set of components.
-//! - x87's last-instruction pointers and opcode, which CPUs save by different rules.
+//! What it is not: it holds no expectation of its own. The host CPU is the witness; where it may not be one, the form is in
+//! the table of `exclude` with the reason.
 #![forbid(unsafe_code)]
 
 pub mod campaign;
 pub mod compare;
-pub mod engine;
+pub mod exclude;
+pub mod features;
 pub mod forms;
 pub mod generate;
-pub mod machine;
-pub mod random;
+pub mod guest;
+pub mod report;
+pub mod rng;
+pub mod undefined;
+pub mod values;
+
+pub use campaign::{Campaign, Engine};
+pub use report::Report;

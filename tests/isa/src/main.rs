@@ -1,68 +1,62 @@
-//! Runs a campaign from the command line and reports what it covered.
-//!
-//! usage: isa-tests [--cases N] [--seed S] [--only TEXT] [--engine meaning|interp|jit|lockstep] [--forms]
+//! `isa`: runs a campaign against the host CPU, or one case of it. With `witness FD` it is the child that a campaign starts.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use isa_tests::campaign;
-use isa_tests::engine::{Engine, Interpreter};
-use isa_tests::forms;
-use isa_tests::machine::{Machine, Mode};
+use anyhow::{Context, Result};
+use clap::Parser;
+use isa_tests::campaign::CHILD;
+use isa_tests::{Campaign, Engine};
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let value = |name: &str| {
-        let at = arguments.iter().position(|a| a == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let number =
-        |name: &str, default: u64| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
-    let only = value("--only").unwrap_or_default();
-    let wanted = |f: &forms::Form| format!("{:?}", f.code).contains(&only);
-    let engine = value("--engine").unwrap_or_default();
-    let mut make = |pristine: &_| -> Box<dyn Engine> {
-        match engine.as_str() {
-            "interp" => Box::new(Machine::new(pristine, Mode::Interp)),
-            "jit" => Box::new(Machine::new(pristine, Mode::Jit)),
-            "lockstep" => Box::new(Machine::new(pristine, Mode::Lockstep)),
-            _ => Box::new(Interpreter::new(pristine)),
-        }
-    };
-    let (seed, cases) = (number("--seed", 1), number("--cases", 100_000));
-    let report = match campaign::run(&mut make, seed, cases, &wanted) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("the host side failed: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    print!("{}", report.describe());
-    let all: Vec<_> = forms::all().into_iter().filter(|f| wanted(f)).collect();
-    if arguments.iter().any(|a| a == "--forms") {
-        for f in &all {
-            let n = report
-                .forms
-                .get(&(f.code as u16, f.memory))
-                .copied()
-                .unwrap_or(0);
-            println!(
-                "{n:6} {:?} {}",
-                f.code,
-                if f.memory { "memory" } else { "register" }
-            );
-        }
+/// Compares Atoll's engines with the CPU that this runs on.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The campaign's seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many cases to run.
+    #[arg(long, default_value_t = 100_000)]
+    cases: u64,
+    /// Runs this case alone.
+    #[arg(long)]
+    case: Option<u64>,
+    /// The engine of ours.
+    #[arg(long, value_enum, default_value_t = Engine::Interp)]
+    engine: Engine,
+    /// Only forms whose name contains this, as iced spells them.
+    #[arg(long)]
+    only: Option<String>,
+    /// Writes the coverage of every form to this file.
+    #[arg(long)]
+    report: Option<PathBuf>,
+}
+
+fn main() -> Result<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(CHILD) {
+        let fd = words.next().context("the child wants a descriptor")?;
+        isa_native::serve(fd.parse()?)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "{} cases of {} forms, {} of them ended in an exception; {} differ in {} forms",
-        report.cases,
-        all.len(),
-        report.faults,
-        report.differing(),
-        report.failures.len()
-    );
-    for m in report.missing(&all) {
-        println!("no case: {m}");
+    let arguments = Arguments::parse();
+    let campaign = Campaign {
+        seed: arguments.seed,
+        cases: match arguments.case {
+            Some(case) => case..case + 1,
+            None => 0..arguments.cases,
+        },
+        engine: arguments.engine,
+        only: arguments.only,
+    };
+    let report = campaign.run(&std::env::current_exe()?)?;
+    print!("{report}");
+    if let Some(path) = arguments.report {
+        std::fs::write(&path, report.coverage()).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    ExitCode::from(u8::from(report.differing() != 0))
+    Ok(if report.failures() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -48,11 +48,22 @@ impl Cpu {
             }
             offset.wrapping_add(s.base) & 0xffff_ffff
         };
-        let misaligned = bytes.is_power_of_two() && address & (bytes as u64 - 1) != 0;
-        if misaligned && bytes <= 8 && self.state.mode & mode::ALIGN != 0 {
-            return Err(self.raise(Fault::with_code(Vector::Alignment, 0)));
+        if self.state.mode & mode::ALIGN != 0 {
+            self.check_alignment(address, bytes)?;
         }
         Ok(address)
+    }
+
+    /// #AC for an address that is not a multiple of what this size asks for. One that is not canonical is the access's to refuse, and
+    /// that comes first.
+    #[cold]
+    fn check_alignment(&mut self, address: u64, bytes: u32) -> Result<(), Stop> {
+        let canonical = |at: u64| ((at << 16) as i64 >> 16) as u64 == at;
+        let last = address.wrapping_add(bytes as u64 - 1);
+        if address & (alignment(bytes) - 1) != 0 && canonical(address) && canonical(last) {
+            return Err(self.raise(Fault::with_code(Vector::Alignment, 0)));
+        }
+        Ok(())
     }
 
     /// Reads 1, 2, 4 or 8 bytes at a linear address.
@@ -239,6 +250,18 @@ pub(crate) fn cut(size: AddrSize, offset: u64) -> u64 {
         AddrSize::A16 => offset & 0xffff,
         AddrSize::A32 => offset & 0xffff_ffff,
         AddrSize::A64 => offset,
+    }
+}
+
+/// The alignment that an operand of this size is checked for (SDM vol. 3A, table 6-7): 80-bit values as 64-bit ones, x87
+/// environments and states as their first field; vectors are not.
+fn alignment(bytes: u32) -> u64 {
+    match bytes {
+        2 | 4 | 8 => bytes as u64,
+        10 => 8,
+        14 | 94 => 2,
+        28 | 108 => 4,
+        _ => 1,
     }
 }
 

@@ -9,10 +9,11 @@ use crate::op::{AddrSize, Handler, Kind, Op, OpFlags, RDI, Seg, Width};
 use crate::semantics::mmx;
 use crate::state::mode;
 
-/// Whether an operand is an MMX register (or it is EMMS).
+/// Whether an operand is an MMX register, or memory in the place of one (or it is EMMS).
 pub(super) fn is_mmx(i: &Instruction) -> bool {
     let register = |n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm();
-    i.mnemonic() == M::Emms || (0..i.op_count()).any(register)
+    let m = i.mnemonic();
+    matches!(m, M::Emms | M::Cvtpi2ps | M::Cvtpi2pd) || (0..i.op_count()).any(register)
 }
 
 /// The instruction, which [`is_mmx`].

@@ -62,7 +62,8 @@ pub fn decode(bytes: &[u8], mode: u32, features: Features) -> Option<Op> {
             return None;
         }
         // An instruction of more than 15 bytes is #GP(0), not #UD (SDM vol. 2A, 2.3.11).
-        let too_long = decoder.last_error() == DecoderError::NoMoreBytes || i.len() > 15;
+        // iced reads on to the limit, and calls it invalid.
+        let too_long = decoder.last_error() == DecoderError::NoMoreBytes || i.len() >= 15;
         let handler = if too_long { raise_gp } else { raise_ud };
         return Some(Op {
             run: handler,

@@ -22,6 +22,9 @@ pub fn function(cpu: &mut Cpu, op: &Op) -> Result {
     let s = &cpu.state.x87;
     if is_empty(s, 0) {
         underflow(cpu, op, 0, false);
+        if op.sub != 0 {
+            set_c2(cpu, 0);
+        }
         return Ok(());
     }
     let done = FUNCTIONS[usize::from(op.sub)](st(s, 0), env(s));
@@ -59,6 +62,7 @@ pub fn function_pushing(cpu: &mut Cpu, op: &Op) -> Result {
     ready(cpu)?;
     note(cpu, op);
     let Some(a) = pushing_operand(cpu, op) else {
+        set_c2(cpu, 0);
         return Ok(());
     };
     let e = env(&cpu.state.x87);

@@ -1,0 +1,117 @@
+//! The bytes of an instruction.
+
+use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, OpKind};
+
+use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W};
+use crate::exclude;
+use crate::rng::Rng;
+
+/// An instruction's bytes, and what they mean at address 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes {
+    pub(super) bytes: [u8; 15],
+    pub(super) len: usize,
+    pub(super) instruction: Instruction,
+    pub(super) offsets: ConstantOffsets,
+}
+
+const MAX: usize = 15;
+
+/// A random encoding of the form; None if it came out as something that is not generated.
+pub(super) fn random(form: &Form, rng: &mut Rng) -> Option<Bytes> {
+    let encoding = rng.pick(&form.encodings);
+    let mut bytes = [0; 32];
+    let mut n = prefixes(form.code, encoding, rng, &mut bytes);
+    let (opcode, len) = encoding.opcode_bytes();
+    bytes[n..n + len].copy_from_slice(&opcode[..len]);
+    n += len;
+    bytes[n] = modrm(encoding, rng);
+    n += 1;
+    // SIB, displacement and immediates, as many of them as there are.
+    for byte in &mut bytes[n..] {
+        *byte = constant(rng);
+    }
+    decode(bytes[..MAX].try_into().expect("15 bytes"))
+}
+
+/// Reads the bytes; None if they are of a form that is not generated.
+pub(super) fn decode(bytes: [u8; MAX]) -> Option<Bytes> {
+    let mut decoder = Decoder::new(64, &bytes, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let code = instruction.code();
+    let invalid = code == Code::INVALID;
+    let len = if invalid { MAX } else { instruction.len() };
+    if !invalid && forms::obstacle(code).is_some()
+        || exclude::encoding(&instruction, &bytes[..len]).is_some()
+    {
+        return None;
+    }
+    Some(Bytes {
+        bytes,
+        // What is invalid counts with all its bytes: where it ends is not defined.
+        len,
+        instruction,
+        offsets: decoder.get_constant_offsets(&instruction),
+    })
+}
+
+/// A byte of a constant: small, or at an edge, as often as not.
+fn constant(rng: &mut Rng) -> u8 {
+    match rng.below(8) {
+        0 => 0,
+        1 => 0xff,
+        2 => 0x80,
+        3 => rng.below(16) as u8,
+        _ => rng.word() as u8,
+    }
+}
+
+fn modrm(encoding: Encoding, rng: &mut Rng) -> u8 {
+    if !encoding.is_memory() {
+        return encoding.modrm;
+    }
+    let (mode, rm) = (rng.below(3) as u8, rng.below(8) as u8);
+    mode << 6 | encoding.modrm & 0x38 | rm
+}
+
+/// Legacy prefixes in any order, then REX.
+fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usize {
+    let mut legacy = [0u8; 6];
+    let mut n = 0;
+    let mut put = |byte: u8| {
+        legacy[n] = byte;
+        n += 1;
+    };
+    for (bit, byte) in [(P66, 0x66), (P67, 0x67), (PF2, 0xf2), (PF3, 0xf3)] {
+        if e.prefixes & bit != 0 {
+            put(byte);
+        }
+    }
+    if rng.chance(25) {
+        put(rng.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x64, 0x65, 0x65]));
+    }
+    if may_lock(code, e, rng) {
+        put(0xf0);
+    }
+    for last in (1..n).rev() {
+        legacy.swap(last, rng.below(last as u64 + 1) as usize);
+    }
+    bytes[..n].copy_from_slice(&legacy[..n]);
+    let w = (e.prefixes & REX_W != 0) as u8;
+    if w != 0 || rng.chance(40) {
+        bytes[n] = 0x40 | w << 3 | rng.below(8) as u8;
+        n += 1;
+    }
+    n
+}
+
+/// LOCK where it is allowed, and now and then where it is not.
+fn may_lock(code: Code, e: Encoding, rng: &mut Rng) -> bool {
+    let allowed = code != Code::INVALID && code.op_code().can_use_lock_prefix() && e.is_memory();
+    rng.chance(if allowed { 30 } else { 1 })
+}
+
+/// Whether operand kinds name explicit memory.
+pub(super) fn has_memory(i: &Instruction) -> bool {
+    i.op_kinds().any(|k| k == OpKind::Memory)
+}

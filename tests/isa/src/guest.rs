@@ -1,0 +1,369 @@
+//! Our side: a vCPU in 64-bit user mode with the same code and data at the same addresses as the child, an IDT whose
+//! handlers halt, and one instruction run by an engine.
+//!
+//! The interpreter single-steps (TF is set, as in the child), so exception delivery and debug traps are run too. Emitted
+//! code cannot be single-stepped; there the instruction is followed by INT3, and the breakpoint is taken for the trap.
+
+use atoll_jit::{Engine, Exit};
+use atoll_mmu::{Mmu, Ram};
+use atoll_x86::Cpu;
+use atoll_x86::bus::{Bus, Clock, attention};
+use atoll_x86::interp::Interpreter;
+use atoll_x86::op::{RSP, Seg};
+use atoll_x86::state::{Segment, TableReg, attr, cr};
+use atoll_x86::system::Model;
+use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, READ_ONLY, read_only_page};
+use isa_native::{Event, Machine, Slot};
+
+use crate::features;
+
+// Guest-physical places.
+const TABLES: u64 = 0x1000;
+const GDT: u64 = 0x7000;
+const IDT: u64 = 0x8000;
+const TSS: u64 = 0x9000;
+const STUBS: u64 = 0xa000;
+const STACK_TOP: u64 = 0xc000;
+const DATA_PAGES: u64 = 0x10000;
+const CODE_PAGES: u64 = 0x14000;
+const RAM_LEN: u64 = 0x20000;
+/// Where the supervisor sees all of RAM.
+const SYSTEM: u64 = 0xffff_8000_0000_0000;
+
+const TF: u64 = 1 << 8;
+const RF: u64 = 1 << 16;
+const DEBUG: u32 = 1;
+const BREAKPOINT: u32 = 3;
+const PAGE_FAULT: u32 = 14;
+/// The error code of a page fault says that it was an instruction fetch.
+const FETCH: u64 = 16;
+/// No case needs more instructions, iterations of a repeated one included.
+const BUDGET: u64 = 100_000;
+
+/// A vCPU and its engine.
+#[derive(Debug)]
+pub struct Guest {
+    cpu: Cpu,
+    runner: Runner,
+}
+
+#[derive(Debug)]
+enum Runner {
+    Interpreter(Box<Interpreter>),
+    Translator(Box<Engine>),
+}
+
+/// How a case ended on our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In a handler; the machine and the event are valid.
+    Done(Event),
+    /// Not in a handler within the budget, or by a triple fault: never right.
+    Lost(Exit),
+}
+
+impl Guest {
+    /// A guest run by the interpreter.
+    pub fn interpreted() -> Guest {
+        Guest {
+            cpu: build(),
+            runner: Runner::Interpreter(Box::default()),
+        }
+    }
+
+    /// A guest whose every instruction is translated.
+    pub fn translated() -> Guest {
+        Guest {
+            cpu: build(),
+            runner: Runner::Translator(Box::new(Engine::inline(1))),
+        }
+    }
+
+    /// Whether cases are single-stepped.
+    pub fn steps(&self) -> bool {
+        matches!(self.runner, Runner::Interpreter(_))
+    }
+
+    /// How many instructions emitted code executed.
+    pub fn compiled(&self) -> u64 {
+        match &self.runner {
+            Runner::Interpreter(_) => 0,
+            Runner::Translator(engine) => engine.stats().compiled_instructions,
+        }
+    }
+
+    /// Runs the case in `slot` and puts the machine after it into `after`.
+    pub fn run(&mut self, slot: &Slot, after: &mut Machine) -> End {
+        self.load(&slot.before);
+        let ram = self.cpu.mmu.ram().clone();
+        let at = CODE_PAGES + (slot.before.rip - CODE);
+        let len = (slot.code_len as u64).min(CODE_PAGES + CODE_LEN as u64 - at) as usize;
+        ram.write(at, &slot.code[..len]);
+        let exit = self.go();
+        let end = match exit {
+            Exit::Halt => End::Done(self.save(slot, after)),
+            other => End::Lost(other),
+        };
+        ram.write(at, &[FILL; 16][..len]);
+        self.cpu.state.halted = 0;
+        end
+    }
+
+    fn go(&mut self) -> Exit {
+        use atoll_x86::interp::Exit as Ended;
+        self.cpu.state.clock.set_deadline(0, BUDGET);
+        if self.cpu.mmu.ram().code_written() {
+            self.cpu.state.clock.attention |= attention::CODE;
+        }
+        match &mut self.runner {
+            Runner::Translator(engine) => engine.run(&mut self.cpu),
+            Runner::Interpreter(interpreter) => match interpreter.run(&mut self.cpu) {
+                Ended::Halt => Exit::Halt,
+                Ended::Shutdown => Exit::Shutdown,
+                Ended::Budget => Exit::Deadline,
+                Ended::Attention | Ended::Hot | Ended::Tagged(_) => Exit::Machine,
+            },
+        }
+    }
+
+    fn load(&mut self, m: &Machine) {
+        let steps = self.steps();
+        let s = &mut self.cpu.state;
+        s.gpr[..16].copy_from_slice(&m.gpr);
+        s.set_rip(m.rip);
+        s.set_eflags(if steps { m.rflags | TF } else { m.rflags & !TF });
+        user_segments(s);
+        s.seg[Seg::Fs as usize].base = m.fs_base;
+        s.seg[Seg::Gs as usize].base = m.gs_base;
+        s.cr2 = 0;
+        s.dr[6] = 0xffff_0ff0;
+        s.mxcsr = m.fx.mxcsr;
+        s.xmm = m.fx.xmm;
+        s.ymm_high = m.ymm_high;
+        s.x87.control = m.fx.fcw;
+        s.x87.status = m.fx.fsw;
+        s.x87.tags = m.fx.ftw;
+        (s.x87.opcode, s.x87.ip, s.x87.dp) = (m.fx.fop, m.fx.fip, m.fx.fdp);
+        let top = (m.fx.fsw >> 11) as usize;
+        for (n, &[significand, sign]) in m.fx.st.iter().enumerate() {
+            s.x87.regs[(top + n) & 7] = [significand, sign & 0xffff];
+        }
+        self.cpu.mmu.ram().write(DATA_PAGES, &m.memory);
+        self.cpu.update_mode();
+    }
+
+    /// The user's machine as the handler finds it, and the exception that led there.
+    fn save(&mut self, slot: &Slot, after: &mut Machine) -> Event {
+        let s = &self.cpu.state;
+        let vector = ((s.rip().wrapping_sub(SYSTEM + STUBS)) / 16) as u32;
+        let has_error = matches!(vector, 8 | 10..=14 | 17);
+        let ram = self.cpu.mmu.ram();
+        let frame = s.gpr[RSP as usize].wrapping_sub(SYSTEM);
+        let word = |n: u64| ram.read_uint(frame + 8 * n, 8).unwrap_or(0);
+        let first = has_error as u64;
+        after.gpr.copy_from_slice(&s.gpr[..16]);
+        after.rip = word(first);
+        after.rflags = word(first + 2);
+        after.gpr[RSP as usize] = word(first + 3);
+        after.fs_base = s.seg[Seg::Fs as usize].base;
+        after.gs_base = s.seg[Seg::Gs as usize].base;
+        after.ymm_high = s.ymm_high;
+        let fx = &mut after.fx;
+        (fx.fcw, fx.fsw, fx.ftw) = (s.x87.control, s.x87.status, s.x87.tags);
+        (fx.fop, fx.fip, fx.fdp) = (s.x87.opcode, s.x87.ip, s.x87.dp);
+        (fx.mxcsr, fx.xmm) = (s.mxcsr, s.xmm);
+        let top = (fx.fsw >> 11) as usize;
+        for (n, st) in fx.st.iter_mut().enumerate() {
+            *st = s.x87.regs[(top + n) & 7];
+        }
+        ram.read(DATA_PAGES, &mut after.memory);
+        let mut event = Event {
+            state: Event::DONE,
+            vector,
+            error: if has_error { word(0) & 0xffff_ffff } else { 0 },
+            cr2: s.cr2,
+        };
+        if !self.steps() {
+            completed(&mut event, slot, after);
+        }
+        event
+    }
+}
+
+/// Takes for a completed instruction what only happened behind one: the breakpoint, or the fetch from where it branched to.
+fn completed(event: &mut Event, slot: &Slot, after: &mut Machine) {
+    let is_breakpoint = slot.event.vector == BREAKPOINT;
+    if event.vector == BREAKPOINT && !is_breakpoint {
+        event.vector = DEBUG;
+        after.rip = after.rip.wrapping_sub(1);
+    }
+    let fetch = event.vector == PAGE_FAULT && event.error & FETCH != 0;
+    if fetch && after.rip != slot.before.rip && event.cr2 == after.rip {
+        event.vector = DEBUG;
+        after.rflags &= !RF;
+    }
+}
+
+fn user_segments(s: &mut atoll_x86::State) {
+    let data = Segment {
+        base: 0,
+        limit: u32::MAX,
+        attr: attr::P | attr::S | attr::G | attr::DB | 3 << attr::DPL_SHIFT | 3,
+        selector: 0x2b,
+    };
+    let code = Segment {
+        attr: attr::P | attr::S | attr::G | attr::L | 3 << attr::DPL_SHIFT | 0xb,
+        selector: 0x33,
+        ..data
+    };
+    let null = Segment {
+        selector: 0,
+        ..Segment::default()
+    };
+    s.seg[Seg::Cs as usize] = code;
+    s.seg[Seg::Ss as usize] = data;
+    for seg in [Seg::Ds, Seg::Es, Seg::Fs, Seg::Gs] {
+        s.seg[seg as usize] = null;
+    }
+}
+
+/// A vCPU with the memory of [`isa_native::layout`] and a system that catches every exception.
+fn build() -> Cpu {
+    let ram = Ram::anonymous(RAM_LEN);
+    page_tables(&ram);
+    descriptor_tables(&ram);
+    ram.write(DATA_PAGES + DATA_LEN as u64, &read_only_page());
+    ram.write(CODE_PAGES, &[FILL; CODE_LEN]);
+    let model = Model {
+        features: features::guest(),
+        ..Model::default()
+    };
+    let mut cpu = Cpu::new(model, Mmu::new(ram), Box::new(NoBoard));
+    let s = &mut cpu.state;
+    s.cr0 = cr::CR0_PE | cr::CR0_MP | cr::CR0_ET | cr::CR0_NE | cr::CR0_WP | cr::CR0_AM | cr::CR0_PG;
+    s.cr3 = TABLES;
+    s.cr4 = cr::CR4_PAE
+        | cr::CR4_OSFXSR
+        | cr::CR4_OSXMMEXCPT
+        | cr::CR4_FSGSBASE
+        | cr::CR4_OSXSAVE;
+    s.xcr0 = 3;
+    s.efer = cr::EFER_LME | cr::EFER_LMA | cr::EFER_SCE | cr::EFER_NXE;
+    s.gdtr = TableReg {
+        base: SYSTEM + GDT,
+        limit: 0x4f,
+    };
+    s.idtr = TableReg {
+        base: SYSTEM + IDT,
+        limit: 0xfff,
+    };
+    s.seg[Seg::Tr as usize] = Segment {
+        base: SYSTEM + TSS,
+        // No I/O map: every port is denied.
+        limit: 0x67,
+        attr: attr::P | 0xb,
+        selector: 0x40,
+    };
+    s.x87 = Default::default();
+    user_segments(s);
+    cpu.update_mode();
+    cpu
+}
+
+fn page_tables(ram: &Ram) {
+    const P: u64 = 1;
+    const W: u64 = 2;
+    const U: u64 = 4;
+    /// Accessed and dirty already, so that no case differs by them.
+    const AD: u64 = 0x60;
+    const LARGE: u64 = 0x80;
+    const NX: u64 = 1 << 63;
+    let all = P | W | U | AD;
+    let put = |at: u64, v: u64| assert!(ram.write_uint(at, 8, v));
+    let [top, pointers, directory, table] = [0, 1, 2, 3].map(|n| TABLES + 0x1000 * n);
+    let [system_pointers, system_directory] = [4, 5].map(|n| TABLES + 0x1000 * n);
+    put(top, pointers | all);
+    put(pointers, directory | all);
+    put(directory + 8 * (DATA >> 21), table | all);
+    put(top + 8 * 256, system_pointers | P | W | AD);
+    put(system_pointers, system_directory | P | W | AD);
+    put(system_directory, P | W | AD | LARGE);
+    let entry = |at: u64| table + 8 * (at >> 12 & 511);
+    for n in 0..3 {
+        let write = if DATA + 0x1000 * n == READ_ONLY { 0 } else { W };
+        put(
+            entry(DATA + 0x1000 * n),
+            (DATA_PAGES + 0x1000 * n) | P | U | AD | NX | write,
+        );
+    }
+    for n in 0..2 {
+        put(
+            entry(CODE + 0x1000 * n),
+            (CODE_PAGES + 0x1000 * n) | P | U | AD,
+        );
+    }
+}
+
+/// A GDT with the selectors that 64-bit Linux uses, an IDT whose gates lead to HLT, and a TSS with a stack.
+fn descriptor_tables(ram: &Ram) {
+    let put = |at: u64, v: u64| assert!(ram.write_uint(at, 8, v));
+    let descriptors = [
+        0,
+        0x00cf_9b00_0000_ffff,
+        0x00af_9b00_0000_ffff,
+        0x00cf_9300_0000_ffff,
+        0x00cf_fb00_0000_ffff,
+        0x00cf_f300_0000_ffff,
+        0x00af_fb00_0000_ffff,
+    ];
+    for (n, d) in (0u64..).zip(descriptors) {
+        put(GDT + 8 * n, d);
+    }
+    for vector in 0..256 {
+        let handler = SYSTEM + STUBS + 16 * vector;
+        let dpl: u64 = if matches!(vector, 3 | 4) { 3 } else { 0 };
+        let low = handler & 0xffff | 0x10 << 16 | (0x8e00 | dpl << 13) << 32 | (handler >> 16 & 0xffff) << 48;
+        put(IDT + 16 * vector, low);
+        put(IDT + 16 * vector + 8, handler >> 32);
+        ram.write(STUBS + 16 * vector, &[0xf4]);
+    }
+    put(TSS + 4, SYSTEM + STACK_TOP);
+    // The I/O map begins behind the limit.
+    put(TSS + 0x60, 0x68 << 48);
+}
+
+/// A board with nothing on it.
+struct NoBoard;
+
+impl Bus for NoBoard {
+    fn mmio_read(&mut self, _: &mut Clock, _: u64, _: u32) -> u64 {
+        u64::MAX
+    }
+    fn mmio_write(&mut self, _: &mut Clock, _: u64, _: u32, _: u64) {}
+    fn port_in(&mut self, _: &mut Clock, _: u16, _: u32) -> u32 {
+        u32::MAX
+    }
+    fn port_out(&mut self, _: &mut Clock, _: u16, _: u32, _: u32) {}
+    fn msr_read(&mut self, _: &mut Clock, _: u32) -> Option<u64> {
+        None
+    }
+    fn msr_write(&mut self, _: &mut Clock, _: u32, _: u64) -> bool {
+        false
+    }
+    fn tpr(&mut self) -> u8 {
+        0
+    }
+    fn set_tpr(&mut self, _: &mut Clock, _: u8) {}
+    fn interrupt_pending(&mut self, _: &mut Clock) -> bool {
+        false
+    }
+    fn acknowledge(&mut self, _: &mut Clock) -> Option<u8> {
+        None
+    }
+    fn take_nmi(&mut self) -> bool {
+        false
+    }
+    fn as_any(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}

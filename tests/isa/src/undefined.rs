@@ -1,0 +1,208 @@
+//! What the manuals leave undefined, as data (Intel SDM vol. 2, "Flags Affected"; AMD APM vol. 3, appendix F).
+
+use std::ops::Range;
+
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use isa_native::Machine;
+
+const CF: u64 = 1;
+const PF: u64 = 1 << 2;
+const AF: u64 = 1 << 4;
+const ZF: u64 = 1 << 6;
+const SF: u64 = 1 << 7;
+const OF: u64 = 1 << 11;
+const ALL: u64 = CF | PF | AF | ZF | SF | OF;
+
+/// The flags that a completed instruction leaves undefined.
+pub fn flags(i: &Instruction, before: &Machine) -> u64 {
+    use Mnemonic::*;
+    match i.mnemonic() {
+        And | Or | Xor | Test => AF,
+        Mul | Imul => SF | ZF | AF | PF,
+        Div | Idiv => ALL,
+        Bsf | Bsr => ALL & !ZF,
+        Bt | Bts | Btr | Btc => OF | SF | AF | PF,
+        Tzcnt | Lzcnt => OF | SF | AF | PF,
+        Bextr => AF | SF | PF,
+        Blsi | Blsr | Blsmsk | Bzhi | Andn => AF | PF,
+        Shl | Sal | Shr | Sar => shift(i, before),
+        Rol | Ror | Rcl | Rcr => match count(i, before) {
+            0 => 0,
+            1 => 0,
+            _ => OF,
+        },
+        Shld | Shrd => match count(i, before) {
+            0 => 0,
+            1 => AF,
+            n if n > width(i) => ALL,
+            _ => AF | OF,
+        },
+        _ => 0,
+    }
+}
+
+fn shift(i: &Instruction, before: &Machine) -> u64 {
+    let n = count(i, before);
+    let carry = if i.mnemonic() != Mnemonic::Sar && n >= width(i) {
+        CF
+    } else {
+        0
+    };
+    match n {
+        0 => 0,
+        1 => AF | carry,
+        _ => AF | OF | carry,
+    }
+}
+
+/// The masked count of a shift or rotation.
+fn count(i: &Instruction, before: &Machine) -> u64 {
+    let last = i.op_count() - 1;
+    let raw = match i.op_kind(last) {
+        OpKind::Immediate8 => i.immediate8() as u64,
+        _ => before.gpr[1] & 0xff,
+    };
+    raw & if width(i) == 64 { 63 } else { 31 }
+}
+
+/// The width of the first operand in bits.
+fn width(i: &Instruction) -> u64 {
+    let bytes = match i.op0_kind() {
+        OpKind::Register => i.op0_register().size(),
+        _ => i.memory_size().size(),
+    };
+    8 * bytes as u64
+}
+
+/// The general register that a completed instruction leaves undefined, as its number.
+pub fn register(i: &Instruction, before: &Machine, after: &Machine) -> Option<usize> {
+    use Mnemonic::*;
+    let undefined = match i.mnemonic() {
+        // With a source of zero; ZF says so.
+        Bsf | Bsr => after.rflags & ZF != 0,
+        Bswap => i.op0_register().size() == 2,
+        Shld | Shrd => count(i, before) > width(i),
+        _ => false,
+    };
+    let is_register = i.op0_kind() == OpKind::Register;
+    (undefined && is_register)
+        .then(|| i.op0_register().full_register() as usize - Register::RAX as usize)
+}
+
+/// Bytes of memory, from the operand's address, that a completed instruction leaves undefined or that differ by CPU: pointers
+/// of the last x87 instruction, which AMD keeps only while an exception is pending; the mask of MXCSR; reserved bytes.
+pub fn memory(i: &Instruction, before: &Machine) -> Vec<Range<u64>> {
+    use Mnemonic::*;
+    match i.mnemonic() {
+        Fxsave | Fxsave64 => vec![5..24, 28..32, 416..512],
+        Fnstenv | Fnsave if is_16(i) => vec![6..14],
+        Fnstenv | Fnsave => vec![2..4, 6..8, 10..12, 12..28],
+        Shld | Shrd if count(i, before) > width(i) => vec![0..8],
+        _ => Vec::new(),
+    }
+}
+
+fn is_16(i: &Instruction) -> bool {
+    use iced_x86::MemorySize::*;
+    matches!(i.memory_size(), FpuEnv14 | FpuState94)
+}
+
+/// Whether an instruction that accesses memory in several pieces, in no stated order, may have done some of it before it
+/// faulted, so that neither the bytes stored nor the address of the page fault are defined.
+pub fn is_in_pieces(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(
+        i.mnemonic(),
+        Enter | Fxsave | Fxsave64 | Fxrstor | Fxrstor64 | Fnsave | Fnstenv | Frstor | Fldenv | Maskmovq | Maskmovdqu
+    )
+}
+
+/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, an FXSAVE image of
+/// which a part cannot be read and another not be loaded.
+pub fn is_order_open(i: &Instruction, host: u32, guest: u32) -> bool {
+    let bad = |vector: u32| matches!(vector, 12..=14);
+    let open = matches!(
+        i.mnemonic(),
+        Mnemonic::Call | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
+    );
+    open && bad(host) && bad(guest)
+}
+
+/// Whether the page that a fault names is the CPU's choice: both operands of CMPS may fault.
+pub fn is_address_open(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    is_in_pieces(i) || matches!(i.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq)
+}
+
+/// Whether the alignment check of this access is the CPU's: of vectors, and of what has a stricter rule of its own (SDM
+/// vol. 3A, 6.15, #AC).
+pub fn is_alignment_open(i: &Instruction) -> bool {
+    i.memory_size().size() >= 16 && !matches!(i.mnemonic(), Mnemonic::Fnstenv | Mnemonic::Fldenv | Mnemonic::Fnsave | Mnemonic::Frstor)
+        || matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq)
+}
+
+/// How far results may be from each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Precision {
+    /// Equal.
+    Exact,
+    /// The reciprocal approximations: a relative error below 1.5 * 2^-12 on either side (SDM vol. 2, RCPPS).
+    Approximate,
+    /// The x87 transcendentals: within 1 ulp of the true result on either side (SDM vol. 1, 8.3.10). C1 tells of a
+    /// rounding that follows from the result. Outside of their range F2XM1 and FYL2XP1 are not defined at all.
+    Transcendental,
+}
+
+/// How the results of this instruction are compared.
+pub fn precision(i: &Instruction) -> Precision {
+    use Mnemonic::*;
+    match i.mnemonic() {
+        Rcpps | Rcpss | Rsqrtps | Rsqrtss => Precision::Approximate,
+        Fsin | Fcos | Fsincos | Fptan | Fpatan | F2xm1 | Fyl2x | Fyl2xp1 => Precision::Transcendental,
+        _ => Precision::Exact,
+    }
+}
+
+/// Whether the operand is outside of the range for which a transcendental is defined.
+pub fn is_out_of_range(i: &Instruction, before: &Machine) -> bool {
+    let [significand, sign] = before.fx.st[0];
+    let exponent = sign & 0x7fff;
+    // Not above 1 for F2XM1, not above 1 - sqrt(1/2), which is a bit more than a quarter, for FYL2XP1.
+    let limit = match i.mnemonic() {
+        Mnemonic::F2xm1 => (0x3fff, 1 << 63),
+        Mnemonic::Fyl2xp1 => (0x3ffd, 0x95f6_19a0_0000_0000),
+        _ => return false,
+    };
+    exponent != 0x7fff && (exponent, significand) > limit
+}
+
+/// Whether x87 state after this case says nothing: an MMX instruction that faulted, which by then may have turned the unit
+/// over to MMX or not.
+pub fn is_x87_open(i: &Instruction, completed: bool) -> bool {
+    let mmx = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm());
+    mmx && !completed
+}
+
+/// What AMD's x87 comparisons set also when an unmasked exception is pending, and Intel's do not: the condition codes, and
+/// the flags of FCOMI and its relatives.
+pub fn sets_conditions_despite_exception(i: &Instruction, after: &Machine) -> bool {
+    use Mnemonic::*;
+    let compares = matches!(
+        i.mnemonic(),
+        Fcom | Fcomp | Fcompp | Fucom | Fucomp | Fucompp | Ficom | Ficomp | Fcomi | Fcomip | Fucomi | Fucomip | Ftst
+    );
+    compares && after.fx.fsw & 0x80 != 0
+}
+
+/// The bits of MXCSR that differ after an unmasked exception (19): for products of two denormals AMD's leave out PE.
+pub fn mxcsr(i: &Instruction, vector: u32, after: &Machine) -> u32 {
+    use Mnemonic::*;
+    const UE: u32 = 0x10;
+    const PE: u32 = 0x20;
+    let multiplies = matches!(i.mnemonic(), Mulss | Mulsd | Mulps | Mulpd);
+    if vector == 19 && multiplies && after.fx.mxcsr & UE != 0 {
+        PE
+    } else {
+        0
+    }
+}
