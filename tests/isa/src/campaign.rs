@@ -108,7 +108,12 @@ fn judge(report: &mut Report, guest: &mut Guest, case: &Case, slot: &Slot, after
     match guest.run(slot, after) {
         End::Lost(exit) => {
             tally.lost += 1;
-            note(report, case, slot, &format!("the guest ended with {exit:?}"));
+            note(
+                report,
+                case,
+                slot,
+                &format!("the guest ended with {exit:?}"),
+            );
         }
         End::Done(event) => {
             let found = compare(case, slot, event, after, guest.steps());
@@ -118,7 +123,12 @@ fn judge(report: &mut Report, guest: &mut Guest, case: &Case, slot: &Slot, after
             }
             if event.vector == UNDEFINED && host.vector != UNDEFINED && is_unknown(case, slot) {
                 tally.missing += 1;
-                note(report, case, slot, "our decoder takes it for no instruction");
+                note(
+                    report,
+                    case,
+                    slot,
+                    "our decoder takes it for no instruction",
+                );
                 return;
             }
             report.differing(case, slot, &found);
@@ -127,7 +137,10 @@ fn judge(report: &mut Report, guest: &mut Guest, case: &Case, slot: &Slot, after
 }
 
 fn note(report: &mut Report, case: &Case, slot: &Slot, what: &str) {
-    let text = format!("  {what}:\n{}", crate::report::describe(report.seed, case, slot, &[]));
+    let text = format!(
+        "  {what}:\n{}",
+        crate::report::describe(report.seed, case, slot, &[])
+    );
     let examples = &mut report.tally(case.code()).examples;
     if examples.len() < 3 {
         examples.push(text);

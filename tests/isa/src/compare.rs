@@ -26,7 +26,8 @@ const ALIGNMENT: u32 = 17;
 const KERNEL_ONLY: u64 = 0x7fff_ffff_f000;
 
 const NAMES: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
 ];
 
 /// Collects differences.
@@ -38,7 +39,13 @@ struct Side<'a> {
 }
 
 /// The differences of a case whose guest ended with this event and machine. `steps`: the guest had TF set, as the host had.
-pub fn compare(case: &Case, slot: &Slot, event: Event, guest: &Machine, steps: bool) -> Vec<Difference> {
+pub fn compare(
+    case: &Case,
+    slot: &Slot,
+    event: Event,
+    guest: &Machine,
+    steps: bool,
+) -> Vec<Difference> {
     let mut side = Side {
         before: &slot.before,
         host: &slot.after,
@@ -99,7 +106,12 @@ impl Side<'_> {
             None
         };
         for n in (0..16).filter(|&n| Some(n) != undefined) {
-            self.check(|| NAMES[n].into(), b.gpr[n] as u128, h.gpr[n] as u128, g.gpr[n] as u128);
+            self.check(
+                || NAMES[n].into(),
+                b.gpr[n] as u128,
+                h.gpr[n] as u128,
+                g.gpr[n] as u128,
+            );
         }
         self.check(|| "rip".into(), b.rip as u128, h.rip as u128, g.rip as u128);
         let mut mask = if steps { FLAGS } else { FLAGS & !TF };
@@ -110,9 +122,24 @@ impl Side<'_> {
             mask &= !ARITHMETIC;
         }
         let flags = |m: &Machine| (m.rflags & mask) as u128;
-        self.check(|| format!("flags {}", flag_names((h.rflags ^ g.rflags) & mask)), flags(b), flags(h), flags(g));
-        self.check(|| "fs base".into(), b.fs_base as u128, h.fs_base as u128, g.fs_base as u128);
-        self.check(|| "gs base".into(), b.gs_base as u128, h.gs_base as u128, g.gs_base as u128);
+        self.check(
+            || format!("flags {}", flag_names((h.rflags ^ g.rflags) & mask)),
+            flags(b),
+            flags(h),
+            flags(g),
+        );
+        self.check(
+            || "fs base".into(),
+            b.fs_base as u128,
+            h.fs_base as u128,
+            g.fs_base as u128,
+        );
+        self.check(
+            || "gs base".into(),
+            b.gs_base as u128,
+            h.gs_base as u128,
+            g.gs_base as u128,
+        );
     }
 
     fn vectors(&mut self, case: &Case, vector: u32) {
@@ -169,14 +196,22 @@ impl Side<'_> {
         }
         let start = case.operand.unwrap_or(0).wrapping_sub(DATA);
         let free = undefined::memory(&case.instruction, b);
-        let is_free = |at: usize| completed && free.iter().any(|r| r.contains(&(at as u64).wrapping_sub(start)));
+        let is_free = |at: usize| {
+            completed
+                && free
+                    .iter()
+                    .any(|r| r.contains(&(at as u64).wrapping_sub(start)))
+        };
         let differs = |at: usize| h.memory[at] != g.memory[at] && !is_free(at);
         let Some(first) = (0..h.memory.len()).find(|&at| differs(at)) else {
             return;
         };
         let word = |m: &Machine| {
             let end = (first + 8).min(m.memory.len());
-            m.memory[first..end].iter().rev().fold(0, |v, &b| v << 8 | b as u128)
+            m.memory[first..end]
+                .iter()
+                .rev()
+                .fold(0, |v, &b| v << 8 | b as u128)
         };
         let (vb, vh, vg) = (word(b), word(h), word(g));
         self.found.push(Difference {

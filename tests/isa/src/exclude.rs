@@ -11,7 +11,9 @@ pub fn reason(code: Code) -> Option<&'static str> {
         Movsxd if code == Code::Movsxd_r16_rm16 => "reads 16 bits with Intel, 32 with AMD",
         Syscall | Sysenter | Int => "enters the host's kernel",
         Int1 => "its trap cannot be told from the single-step trap that ends a case",
-        Sysret | Sysretq | Sysexit | Sysexitq | Iret | Iretd | Iretq | Retf | Call | Jmp if is_far(code) => {
+        Sysret | Sysretq | Sysexit | Sysexitq | Iret | Iretd | Iretq | Retf | Call | Jmp
+            if is_far(code) =>
+        {
             "depends on the host's descriptor tables"
         }
         Iret | Iretd | Iretq | Retf => "depends on the host's descriptor tables",
@@ -24,8 +26,8 @@ pub fn reason(code: Code) -> Option<&'static str> {
         Cpuid | Rdpid | Rdtscp => "tells who the CPU is, which differs by intention",
         Rdtsc | Rdpmc => "reads a counter",
         Rdrand | Rdseed => "gives random numbers",
-        Xgetbv | Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 | Xsaves | Xsaves64
-        | Xrstor | Xrstor64 | Xrstors | Xrstors64 => {
+        Xgetbv | Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 | Xsaves
+        | Xsaves64 | Xrstor | Xrstor64 | Xrstors | Xrstors64 => {
             "its image depends on the set of enabled state components, which differs"
         }
         Monitor | Mwait | Vmcall | Vmmcall | Vmlaunch | Vmresume | Skinit => {
@@ -37,21 +39,35 @@ pub fn reason(code: Code) -> Option<&'static str> {
 
 /// Why this encoding of a form that is generated is not: CPUs of different makers read it differently.
 pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
-    let prefixed = |any: &[u8]| bytes.iter().take_while(|b| is_prefix(**b)).any(|b| any.contains(b));
+    let prefixed = |any: &[u8]| {
+        bytes
+            .iter()
+            .take_while(|b| is_prefix(**b))
+            .any(|b| any.contains(b))
+    };
     match i.mnemonic() {
         // What is left of the encoding space may mean something to one maker.
-        Mnemonic::INVALID => is_moved_control_register(bytes)
-            .then_some("LOCK before MOV CR0 is MOV CR8 with AMD"),
+        Mnemonic::INVALID => {
+            is_moved_control_register(bytes).then_some("LOCK before MOV CR0 is MOV CR8 with AMD")
+        }
         Mnemonic::Pause => (bytes.len() > 2 && prefixed(&[0xf3]))
             .then_some("PAUSE with REX.B is an exchange with R8"),
         Mnemonic::Loope | Mnemonic::Loopne if prefixed(&[0xf2, 0xf3]) => {
             Some("LOOPcc heeds REP prefixes with AMD")
         }
-        _ if i.flow_control() != FlowControl::Next && prefixed(&[0x66]) => {
+        _ if is_branch(i) && prefixed(&[0x66]) => {
             Some("near branches with 66h have 16-bit operands with AMD, 64-bit ones with Intel")
         }
         _ => None,
     }
+}
+
+fn is_branch(i: &Instruction) -> bool {
+    use FlowControl::*;
+    matches!(
+        i.flow_control(),
+        UnconditionalBranch | IndirectBranch | ConditionalBranch | Return | Call | IndirectCall
+    )
 }
 
 fn is_prefix(byte: u8) -> bool {
@@ -59,7 +75,12 @@ fn is_prefix(byte: u8) -> bool {
 }
 
 fn is_moved_control_register(bytes: &[u8]) -> bool {
-    let opcode: Vec<u8> = bytes.iter().copied().skip_while(|b| is_prefix(*b)).take(2).collect();
+    let opcode: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .skip_while(|b| is_prefix(*b))
+        .take(2)
+        .collect();
     matches!(opcode[..], [0x0f, 0x20 | 0x22])
 }
 
@@ -76,7 +97,9 @@ fn is_far(code: Code) -> bool {
 fn is_prefetch_register(code: Code) -> bool {
     matches!(
         code,
-        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+        Code::Reservednop_rm16_r16_0F0D
+            | Code::Reservednop_rm32_r32_0F0D
+            | Code::Reservednop_rm64_r64_0F0D
     )
 }
 

@@ -5,7 +5,7 @@ use iced_x86::CpuidFeature;
 
 /// The guest's model: the default one, and what else is implemented and gated by a flag that the default leaves out.
 pub fn guest() -> Features {
-    Features::DEFAULT | Features::MMXEXT
+    Features::DEFAULT | Features::MMXEXT | Features::BMI1 | Features::LZCNT
 }
 
 /// Why a form with this requirement is not compared; None if it is.
@@ -29,7 +29,9 @@ fn row(feature: CpuidFeature) -> Option<(Features, bool)> {
     }
     let always = Features::empty();
     Some(match feature {
-        INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | INTEL8086_ONLY => (always, true),
+        INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | INTEL8086_ONLY => {
+            (always, true)
+        }
         CPUID | PAUSE | MULTIBYTENOP | TSC | MSR => (always, true),
         CMOV => (Features::CMOV, true),
         FPU | FPU287 | FPU387 => (Features::FPU, true),

@@ -240,13 +240,10 @@ fn build() -> Cpu {
     };
     let mut cpu = Cpu::new(model, Mmu::new(ram), Box::new(NoBoard));
     let s = &mut cpu.state;
-    s.cr0 = cr::CR0_PE | cr::CR0_MP | cr::CR0_ET | cr::CR0_NE | cr::CR0_WP | cr::CR0_AM | cr::CR0_PG;
+    s.cr0 =
+        cr::CR0_PE | cr::CR0_MP | cr::CR0_ET | cr::CR0_NE | cr::CR0_WP | cr::CR0_AM | cr::CR0_PG;
     s.cr3 = TABLES;
-    s.cr4 = cr::CR4_PAE
-        | cr::CR4_OSFXSR
-        | cr::CR4_OSXMMEXCPT
-        | cr::CR4_FSGSBASE
-        | cr::CR4_OSXSAVE;
+    s.cr4 = cr::CR4_PAE | cr::CR4_OSFXSR | cr::CR4_OSXMMEXCPT | cr::CR4_FSGSBASE | cr::CR4_OSXSAVE;
     s.xcr0 = 3;
     s.efer = cr::EFER_LME | cr::EFER_LMA | cr::EFER_SCE | cr::EFER_NXE;
     s.gdtr = TableReg {
@@ -322,7 +319,10 @@ fn descriptor_tables(ram: &Ram) {
     for vector in 0..256 {
         let handler = SYSTEM + STUBS + 16 * vector;
         let dpl: u64 = if matches!(vector, 3 | 4) { 3 } else { 0 };
-        let low = handler & 0xffff | 0x10 << 16 | (0x8e00 | dpl << 13) << 32 | (handler >> 16 & 0xffff) << 48;
+        let low = handler & 0xffff
+            | 0x10 << 16
+            | (0x8e00 | dpl << 13) << 32
+            | (handler >> 16 & 0xffff) << 48;
         put(IDT + 16 * vector, low);
         put(IDT + 16 * vector + 8, handler >> 32);
         ram.write(STUBS + 16 * vector, &[0xf4]);

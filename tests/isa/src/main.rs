@@ -52,7 +52,8 @@ fn main() -> Result<ExitCode> {
     let report = campaign.run(&std::env::current_exe()?)?;
     print!("{report}");
     if let Some(path) = arguments.report {
-        std::fs::write(&path, report.coverage()).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, report.coverage())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(if report.failures() == 0 {
         ExitCode::SUCCESS

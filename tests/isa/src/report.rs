@@ -107,7 +107,10 @@ impl Report {
         text.push_str("\n## Forms without a case\n\n");
         let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for code in self.uncovered() {
-            reasons.entry("too few cases in this campaign").or_default().push(format!("{code:?}"));
+            reasons
+                .entry("too few cases in this campaign")
+                .or_default()
+                .push(format!("{code:?}"));
         }
         for (code, why) in &self.excluded {
             reasons.entry(why).or_default().push(format!("{code:?}"));
@@ -177,11 +180,17 @@ pub fn describe(seed: u64, case: &Case, slot: &Slot, found: &[Difference]) -> St
         b.rip,
         case.number
     );
-    let _ = write!(text, "    flags {:#x} rcx {:#x} mxcsr {:#x}", b.rflags, b.gpr[1], b.fx.mxcsr);
+    let _ = write!(
+        text,
+        "    flags {:#x} rcx {:#x} mxcsr {:#x}",
+        b.rflags, b.gpr[1], b.fx.mxcsr
+    );
     if let Some(at) = case.operand {
         let _ = write!(text, " operand at {at:#x}");
     }
-    let Event { vector, error, cr2, .. } = slot.event;
+    let Event {
+        vector, error, cr2, ..
+    } = slot.event;
     let _ = writeln!(text, " host: vector {vector} error {error:#x} cr2 {cr2:#x}");
     for d in found.iter().take(8) {
         let _ = writeln!(

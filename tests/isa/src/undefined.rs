@@ -113,7 +113,17 @@ pub fn is_in_pieces(i: &Instruction) -> bool {
     use Mnemonic::*;
     matches!(
         i.mnemonic(),
-        Enter | Fxsave | Fxsave64 | Fxrstor | Fxrstor64 | Fnsave | Fnstenv | Frstor | Fldenv | Maskmovq | Maskmovdqu
+        Enter
+            | Fxsave
+            | Fxsave64
+            | Fxrstor
+            | Fxrstor64
+            | Fnsave
+            | Fnstenv
+            | Frstor
+            | Fldenv
+            | Maskmovq
+            | Maskmovdqu
     )
 }
 
@@ -137,7 +147,11 @@ pub fn is_address_open(i: &Instruction) -> bool {
 /// Whether the alignment check of this access is the CPU's: of vectors, and of what has a stricter rule of its own (SDM
 /// vol. 3A, 6.15, #AC).
 pub fn is_alignment_open(i: &Instruction) -> bool {
-    i.memory_size().size() >= 16 && !matches!(i.mnemonic(), Mnemonic::Fnstenv | Mnemonic::Fldenv | Mnemonic::Fnsave | Mnemonic::Frstor)
+    i.memory_size().size() >= 16
+        && !matches!(
+            i.mnemonic(),
+            Mnemonic::Fnstenv | Mnemonic::Fldenv | Mnemonic::Fnsave | Mnemonic::Frstor
+        )
         || matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq)
 }
 
@@ -158,7 +172,9 @@ pub fn precision(i: &Instruction) -> Precision {
     use Mnemonic::*;
     match i.mnemonic() {
         Rcpps | Rcpss | Rsqrtps | Rsqrtss => Precision::Approximate,
-        Fsin | Fcos | Fsincos | Fptan | Fpatan | F2xm1 | Fyl2x | Fyl2xp1 => Precision::Transcendental,
+        Fsin | Fcos | Fsincos | Fptan | Fpatan | F2xm1 | Fyl2x | Fyl2xp1 => {
+            Precision::Transcendental
+        }
         _ => Precision::Exact,
     }
 }
@@ -179,7 +195,8 @@ pub fn is_out_of_range(i: &Instruction, before: &Machine) -> bool {
 /// Whether x87 state after this case says nothing: an MMX instruction that faulted, which by then may have turned the unit
 /// over to MMX or not.
 pub fn is_x87_open(i: &Instruction, completed: bool) -> bool {
-    let mmx = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm());
+    let mmx =
+        (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm());
     mmx && !completed
 }
 
@@ -189,7 +206,18 @@ pub fn sets_conditions_despite_exception(i: &Instruction, after: &Machine) -> bo
     use Mnemonic::*;
     let compares = matches!(
         i.mnemonic(),
-        Fcom | Fcomp | Fcompp | Fucom | Fucomp | Fucompp | Ficom | Ficomp | Fcomi | Fcomip | Fucomi | Fucomip | Ftst
+        Fcom | Fcomp
+            | Fcompp
+            | Fucom
+            | Fucomp
+            | Fucompp
+            | Ficom
+            | Ficomp
+            | Fcomi
+            | Fcomip
+            | Fucomi
+            | Fucomip
+            | Ftst
     );
     compares && after.fx.fsw & 0x80 != 0
 }

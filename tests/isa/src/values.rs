@@ -10,7 +10,11 @@ pub fn integer(rng: &mut Rng) -> u64 {
     let edge = |rng: &mut Rng| {
         let bits = rng.pick(&[7, 8, 15, 16, 31, 32, 63, 0]);
         let around = (1u64 << bits).wrapping_add(rng.below(3)).wrapping_sub(1);
-        if rng.chance(50) { around } else { around.wrapping_neg() }
+        if rng.chance(50) {
+            around
+        } else {
+            around.wrapping_neg()
+        }
     };
     match rng.below(12) {
         0 => 0,
@@ -42,10 +46,7 @@ fn float(rng: &mut Rng, exponent_bits: u32, fraction_bits: u32) -> u64 {
         1 => (all_ones, 0),
         // Quiet and signalling NaNs.
         2 => (all_ones, some_fraction(rng) | 1 << (fraction_bits - 1)),
-        3 => (
-            all_ones,
-            (some_fraction(rng) & (fraction_mask >> 1)).max(1),
-        ),
+        3 => (all_ones, (some_fraction(rng) & (fraction_mask >> 1)).max(1)),
         4 => (0, some_fraction(rng)),
         5 => (1, some_fraction(rng)),
         6 => (all_ones - 1, some_fraction(rng)),

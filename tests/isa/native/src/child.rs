@@ -55,7 +55,13 @@ fn map_fixed_pages() -> io::Result<*mut u8> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::ftruncate(fd, CODE_LEN as libc::off_t) })?;
     let shared = libc::MAP_SHARED | libc::MAP_POPULATE;
-    map(CODE, CODE_LEN, libc::PROT_READ | libc::PROT_EXEC, shared, fd)?;
+    map(
+        CODE,
+        CODE_LEN,
+        libc::PROT_READ | libc::PROT_EXEC,
+        shared,
+        fd,
+    )?;
     let writable = map(0, CODE_LEN, read_write, shared, fd)?;
     // SAFETY: the mapping is new, writable and this long.
     unsafe { writable.write_bytes(FILL, CODE_LEN) };
@@ -64,7 +70,11 @@ fn map_fixed_pages() -> io::Result<*mut u8> {
 
 /// Maps `len` bytes at `at`, or anywhere if that is 0.
 fn map(at: u64, len: usize, prot: i32, flags: i32, fd: RawFd) -> io::Result<*mut u8> {
-    let fixed = if at == 0 { 0 } else { libc::MAP_FIXED_NOREPLACE };
+    let fixed = if at == 0 {
+        0
+    } else {
+        libc::MAP_FIXED_NOREPLACE
+    };
     // SAFETY: a mapping that replaces none cannot break a reference.
     let got = unsafe { libc::mmap(at as *mut _, len, prot, flags | fixed, fd, 0) };
     if got == libc::MAP_FAILED {

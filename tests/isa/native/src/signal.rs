@@ -304,7 +304,8 @@ unsafe fn restore_home(server: &mut Server, context: &mut ucontext_t) {
     // SAFETY: `fpregs` leads to the frame's XSAVE area.
     unsafe {
         let area = context.uc_mcontext.fpregs.cast::<u8>();
-        area.cast::<Fx>().write_unaligned(addr_of!(server.home.fx).read());
+        area.cast::<Fx>()
+            .write_unaligned(addr_of!(server.home.fx).read());
         let header = area.add(XSTATE_BV).cast::<u64>();
         *addr_of_mut!(*header) |= X87 | SSE;
     }

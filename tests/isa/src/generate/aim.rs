@@ -77,7 +77,9 @@ fn strings(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
     }
     // Overlapping copies, and comparisons that go on.
     if rng.chance(15) {
-        m.gpr[RSI] = m.gpr[RDI].wrapping_add(rng.below(33)).wrapping_sub(16 + segment);
+        m.gpr[RSI] = m.gpr[RDI]
+            .wrapping_add(rng.below(33))
+            .wrapping_sub(16 + segment);
     }
     if rng.chance(30) {
         let byte = rng.pick(&[0, 0xff, 0x55]);
@@ -212,9 +214,8 @@ fn effective_address(i: &Instruction, m: &Machine) -> u64 {
         offset = offset.wrapping_add(m.rip);
     }
     let no_register = i.memory_base() == Register::None && i.memory_index() == Register::None;
-    let cut = is_cut(i)
-        || i.memory_base() == Register::EIP
-        || no_register && i.memory_displ_size() == 4;
+    let cut =
+        is_cut(i) || i.memory_base() == Register::EIP || no_register && i.memory_displ_size() == 4;
     if cut {
         offset &= 0xffff_ffff;
     }

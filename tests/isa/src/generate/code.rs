@@ -2,8 +2,8 @@
 
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, OpKind};
 
-use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W};
 use crate::exclude;
+use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W};
 use crate::rng::Rng;
 
 /// An instruction's bytes, and what they mean at address 0.

@@ -86,7 +86,10 @@ fn place(len: u64, rng: &mut Rng) -> u64 {
 
 /// Whether it is not defined how many bytes are fetched: of what is invalid, and of the undefined instructions with a ModRM byte.
 fn has_no_end(i: &Instruction) -> bool {
-    matches!(i.mnemonic(), Mnemonic::INVALID | Mnemonic::Ud0 | Mnemonic::Ud1)
+    matches!(
+        i.mnemonic(),
+        Mnemonic::INVALID | Mnemonic::Ud0 | Mnemonic::Ud1
+    )
 }
 
 /// Whether the instruction is executed as a number of iterations.

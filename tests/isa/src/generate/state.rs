@@ -71,11 +71,8 @@ fn mxcsr(rng: &mut Rng) -> u32 {
 /// Whether the instruction is of the x87 unit or of MMX, or moves their state.
 fn uses_x87(i: &Instruction) -> bool {
     use iced_x86::CpuidFeature::*;
-    let kind = |f: &iced_x86::CpuidFeature| {
-        matches!(f, FPU | FPU287 | FPU387 | MMX | FXSR | SSE3)
-    };
-    i.code().cpuid_features().iter().any(kind)
-        || i.op_registers_are_mmx()
+    let kind = |f: &iced_x86::CpuidFeature| matches!(f, FPU | FPU287 | FPU387 | MMX | FXSR | SSE3);
+    i.code().cpuid_features().iter().any(kind) || i.op_registers_are_mmx()
 }
 
 trait MmxOperands {
