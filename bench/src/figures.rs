@@ -13,6 +13,8 @@ use xtask::guest::{self, Guest, Options};
 
 use crate::machine::{self, Machine};
 
+/// What the prompt set off (a shell that starts, code that is compiled) is done by then.
+const SETTLE: Duration = Duration::from_secs(3);
 /// How long the machine is watched at its prompt.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -105,6 +107,7 @@ fn watch(child: &mut Child) -> Result<String> {
             "the machine ended before its prompt"
         );
     }
+    std::thread::sleep(SETTLE);
     let processes = family(child.id())?;
     let before = ticks(&processes)?;
     std::thread::sleep(IDLE);
