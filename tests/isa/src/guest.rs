@@ -25,8 +25,10 @@ const TSS: u64 = 0x9000;
 const STUBS: u64 = 0xa000;
 const STACK_TOP: u64 = 0xc000;
 const DATA_PAGES: u64 = 0x10000;
-const CODE_PAGES: u64 = 0x14000;
-const RAM_LEN: u64 = 0x20000;
+const CODE_PAGES: u64 = 0x10_0000;
+/// Physical places for code, used in turn: the translator keeps away from pages that are written to again and again.
+const CODE_PLACES: u64 = 1024;
+const RAM_LEN: u64 = CODE_PAGES + CODE_PLACES * CODE_LEN as u64;
 /// Where the supervisor sees all of RAM.
 const SYSTEM: u64 = 0xffff_8000_0000_0000;
 
@@ -45,6 +47,10 @@ const BUDGET: u64 = 100_000;
 pub struct Guest {
     cpu: Cpu,
     runner: Runner,
+    /// Where the code pages are now.
+    code: u64,
+    /// Instructions executed by the emitted code of engines that are gone.
+    compiled: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,8 @@ impl Guest {
         Guest {
             cpu: build(),
             runner: Runner::Interpreter(Box::default()),
+            code: CODE_PAGES,
+            compiled: 0,
         }
     }
 
@@ -76,6 +84,8 @@ impl Guest {
         Guest {
             cpu: build(),
             runner: Runner::Translator(Box::new(Engine::inline(1))),
+            code: CODE_PAGES,
+            compiled: 0,
         }
     }
 
@@ -88,16 +98,19 @@ impl Guest {
     pub fn compiled(&self) -> u64 {
         match &self.runner {
             Runner::Interpreter(_) => 0,
-            Runner::Translator(engine) => engine.stats().compiled_instructions,
+            Runner::Translator(engine) => self.compiled + engine.stats().compiled_instructions,
         }
     }
 
     /// Runs the case in `slot` and puts the machine after it into `after`.
     pub fn run(&mut self, slot: &Slot, after: &mut Machine) -> End {
+        if !self.steps() {
+            self.move_code();
+        }
         self.load(&slot.before);
         let ram = self.cpu.mmu.ram().clone();
-        let at = CODE_PAGES + (slot.before.rip - CODE);
-        let len = (slot.code_len as u64).min(CODE_PAGES + CODE_LEN as u64 - at) as usize;
+        let at = self.code + (slot.before.rip - CODE);
+        let len = (slot.code_len as u64).min(self.code + CODE_LEN as u64 - at) as usize;
         ram.write(at, &slot.code[..len]);
         let exit = self.go();
         let end = match exit {
@@ -107,6 +120,20 @@ impl Guest {
         ram.write(at, &[FILL; 16][..len]);
         self.cpu.state.halted = 0;
         end
+    }
+
+    /// Maps the code pages to the next physical place. After the last one comes the first, with a new engine.
+    fn move_code(&mut self) {
+        self.code += CODE_LEN as u64;
+        if self.code == RAM_LEN {
+            self.code = CODE_PAGES;
+            self.compiled = self.compiled();
+            let mut fresh = Box::new(Engine::inline(1));
+            fresh.drop_code(&mut self.cpu);
+            self.runner = Runner::Translator(fresh);
+        }
+        map_code(self.cpu.mmu.ram(), self.code);
+        self.cpu.mmu.flush_all();
     }
 
     fn go(&mut self) -> Exit {
@@ -233,7 +260,9 @@ fn build() -> Cpu {
     page_tables(&ram);
     descriptor_tables(&ram);
     ram.write(DATA_PAGES + DATA_LEN as u64, &read_only_page());
-    ram.write(CODE_PAGES, &[FILL; CODE_LEN]);
+    for place in 0..CODE_PLACES {
+        ram.write(CODE_PAGES + place * CODE_LEN as u64, &[FILL; CODE_LEN]);
+    }
     let model = Model {
         features: features::guest(),
         ..Model::default()
@@ -267,14 +296,29 @@ fn build() -> Cpu {
     cpu
 }
 
+// Bits of a page-table entry.
+const P: u64 = 1;
+const W: u64 = 2;
+const U: u64 = 4;
+/// Accessed and dirty already, so that no case differs by them.
+const AD: u64 = 0x60;
+const LARGE: u64 = 0x80;
+const NX: u64 = 1 << 63;
+
+/// Where the entry of a user page is.
+fn entry(at: u64) -> u64 {
+    TABLES + 0x3000 + 8 * (at >> 12 & 511)
+}
+
+/// Maps the code pages to `place`.
+fn map_code(ram: &Ram, place: u64) {
+    for n in 0..2 {
+        let page = place + 0x1000 * n;
+        assert!(ram.write_uint(entry(CODE + 0x1000 * n), 8, page | P | U | AD));
+    }
+}
+
 fn page_tables(ram: &Ram) {
-    const P: u64 = 1;
-    const W: u64 = 2;
-    const U: u64 = 4;
-    /// Accessed and dirty already, so that no case differs by them.
-    const AD: u64 = 0x60;
-    const LARGE: u64 = 0x80;
-    const NX: u64 = 1 << 63;
     let all = P | W | U | AD;
     let put = |at: u64, v: u64| assert!(ram.write_uint(at, 8, v));
     let [top, pointers, directory, table] = [0, 1, 2, 3].map(|n| TABLES + 0x1000 * n);
@@ -285,7 +329,6 @@ fn page_tables(ram: &Ram) {
     put(top + 8 * 256, system_pointers | P | W | AD);
     put(system_pointers, system_directory | P | W | AD);
     put(system_directory, P | W | AD | LARGE);
-    let entry = |at: u64| table + 8 * (at >> 12 & 511);
     for n in 0..3 {
         let write = if DATA + 0x1000 * n == READ_ONLY { 0 } else { W };
         put(
@@ -293,12 +336,7 @@ fn page_tables(ram: &Ram) {
             (DATA_PAGES + 0x1000 * n) | P | U | AD | NX | write,
         );
     }
-    for n in 0..2 {
-        put(
-            entry(CODE + 0x1000 * n),
-            (CODE_PAGES + 0x1000 * n) | P | U | AD,
-        );
-    }
+    map_code(ram, CODE_PAGES);
 }
 
 /// A GDT with the selectors that 64-bit Linux uses, an IDT whose gates lead to HLT, and a TSS with a stack.
