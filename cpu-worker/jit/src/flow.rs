@@ -3,6 +3,9 @@
 use crate::effects::{Class, Effects, Regs, class, needs_flags};
 use crate::plan::{Edge, End, Plan};
 
+/// Instructions in a loop that is worth keeping registers out of memory for.
+const SMALL_LOOP: usize = 100;
+
 /// Who may still look at the arithmetic flags before they are set anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
@@ -25,6 +28,9 @@ pub(crate) struct Facts {
     /// Whether the flags are needed after each instruction.
     pub(crate) flags_after: Vec<Need>,
     pub(crate) effects: Vec<Effects>,
+    /// Registers are stored before each instruction that may leave, instead of by its exit: outside of small loops each is stored once
+    /// either way, and the exits are small.
+    pub(crate) early: bool,
     /// The budget is tested at the block's start, against `cost`.
     pub(crate) tested: bool,
     /// Instructions on the longest path from the block's start to the next test.
@@ -53,6 +59,7 @@ impl Flow {
             }
         }
         flow.order_and_tests(plan);
+        flow.loops(plan);
         flow.costs(plan);
         flow.dirty(plan);
         flow.live(plan);
@@ -112,6 +119,19 @@ impl Flow {
         self.order = post;
     }
 
+    /// Finds the small loops: strongly connected blocks with few instructions in all.
+    fn loops(&mut self, plan: &Plan) {
+        let n = plan.blocks.len();
+        let reach: Vec<Vec<bool>> = (0..n).map(|i| reachable(plan, i)).collect();
+        for i in 0..n {
+            let size: usize = (0..n)
+                .filter(|&j| reach[i][j] && reach[j][i])
+                .map(|j| plan.blocks[j].ops.len())
+                .sum();
+            self.facts[i].early = size == 0 || size > SMALL_LOOP;
+        }
+    }
+
     fn costs(&mut self, plan: &Plan) {
         for &i in self.order.iter().rev() {
             let further = plan.blocks[i]
@@ -130,12 +150,13 @@ impl Flow {
         while changed {
             changed = false;
             for &i in &self.order {
+                let f = &self.facts[i];
                 let out = match plan.blocks[i].end {
                     End::Call(_) => 0,
-                    _ => self.facts[i]
+                    _ => f
                         .effects
                         .iter()
-                        .fold(self.facts[i].dirty_in, |d, e| d | e.writes),
+                        .fold(f.dirty_in, |d, e| after(f.early, d, e)),
                 };
                 for s in plan.blocks[i].successors() {
                     let joined = self.facts[s].dirty_in | out;
@@ -228,6 +249,24 @@ impl Flow {
     }
 }
 
+/// What is dirty after an instruction.
+fn after(early: bool, dirty: Regs, e: &Effects) -> Regs {
+    let kept = if early && e.may_leave { 0 } else { dirty };
+    kept | e.writes
+}
+
+/// The blocks that control may come to from block `i`, by at least one edge.
+fn reachable(plan: &Plan, i: usize) -> Vec<bool> {
+    let mut seen = vec![false; plan.blocks.len()];
+    let mut work: Vec<usize> = plan.blocks[i].successors().collect();
+    while let Some(b) = work.pop() {
+        if !std::mem::replace(&mut seen[b], true) {
+            work.extend(plan.blocks[b].successors());
+        }
+    }
+    seen
+}
+
 fn outside(e: Edge) -> Need {
     match e {
         Edge::Block(_) => Need::Dead,
@@ -254,6 +293,7 @@ fn facts(mode: u32, b: &crate::plan::Block) -> Facts {
         flags_in: Need::Dead,
         flags_after: vec![Need::Dead; b.ops.len()],
         effects,
+        early: true,
         tested: false,
         cost: 0,
         preds: Vec::new(),

@@ -80,7 +80,7 @@ impl Emitter<'_, '_> {
         } else {
             self.b.ins().uextend(types::I64, hi)
         };
-        let hi = self.b.ins().ishl_imm(hi, i64::from(w.bits()));
+        let hi = self.b.ins().ishl_imm_u(hi, i64::from(w.bits()));
         self.b.ins().bor(hi, lo)
     }
 
@@ -116,7 +116,7 @@ impl Emitter<'_, '_> {
             .icmp_imm_s(IntCC::UnsignedLessThanOrEqual, up, 1);
         self.leave_if(Truth::plain(odd), exit);
         if w == Width::Q {
-            let sign = self.b.ins().sshr_imm(lo, 63);
+            let sign = self.b.ins().sshr_imm_u(lo, 63);
             let more = Truth::plain(self.b.ins().icmp(IntCC::NotEqual, hi, sign));
             self.leave_if(more, exit);
             return (self.b.ins().sdiv(lo, d), self.b.ins().srem(lo, d));
@@ -157,7 +157,7 @@ impl Eval for Emitter<'_, '_> {
     fn reg(&mut self, w: Width, r: Reg) -> Value {
         if r >= AH {
             let v = self.wide_reg(r - AH);
-            let v = self.b.ins().ushr_imm(v, 8);
+            let v = self.b.ins().ushr_imm_u(v, 8);
             return self.b.ins().ireduce(types::I8, v);
         }
         let v = self.wide_reg(r);
@@ -181,7 +181,7 @@ impl Eval for Emitter<'_, '_> {
                 let v = if shift == 0 {
                     v
                 } else {
-                    self.b.ins().ishl_imm(v, shift)
+                    self.b.ins().ishl_imm_u(v, shift)
                 };
                 self.b.ins().bor(kept, v)
             }
@@ -247,7 +247,7 @@ impl Eval for Emitter<'_, '_> {
         }
         let [a, b] = self.both(w, signed, [a, b]);
         let p = self.b.ins().imul(a, b);
-        let p = self.b.ins().ushr_imm(p, i64::from(w.bits()));
+        let p = self.b.ins().ushr_imm_u(p, i64::from(w.bits()));
         self.b.ins().ireduce(ty(w), p)
     }
     fn div_rem(
@@ -421,8 +421,8 @@ impl Eval for Emitter<'_, '_> {
     fn check_target(&mut self, op: &Op, target: Value) -> Result<(), Untranslatable> {
         if op.has(OpFlags::LONG) {
             let exit = self.exit_before();
-            let up = self.b.ins().ishl_imm(target, 16);
-            let down = self.b.ins().sshr_imm(up, 16);
+            let up = self.b.ins().ishl_imm_u(target, 16);
+            let down = self.b.ins().sshr_imm_u(up, 16);
             let bad = Truth::plain(self.b.ins().icmp(IntCC::NotEqual, down, target));
             self.leave_if(bad, exit);
         }
@@ -520,7 +520,7 @@ impl Emitter<'_, '_> {
         if op.scale == 0 {
             i
         } else {
-            self.b.ins().ishl_imm(i, i64::from(op.scale))
+            self.b.ins().ishl_imm_u(i, i64::from(op.scale))
         }
     }
 

@@ -11,32 +11,49 @@ pub(crate) struct Exit {
     block: ir::Block,
     stores: Vec<(i32, Value)>,
     flags: Flags,
-    at: i64,
-    spent: i64,
-    base: Value,
-    budget: Value,
+    place: Place,
     why: Leave,
 }
 
+/// Where an exit leaves.
+enum Place {
+    /// At this place, with this budget less so many instructions.
+    At {
+        at: i64,
+        base: Value,
+        budget: Value,
+        spent: i64,
+    },
+    /// As the parameters of its block say: RIP and budget.
+    Params,
+}
+
 impl Emitter<'_, '_> {
-    /// A block to branch to: leaves with the present state, RIP being `at`.
-    pub(super) fn exit_at(&mut self, at: i64, why: Leave) -> ir::Block {
-        let block = self.b.create_block();
-        self.b.set_cold_block(block);
+    /// What an exit must store now.
+    fn stores(&mut self) -> Vec<(i32, Value)> {
         let mut stores = Vec::new();
         for r in (0..32).filter(|r| self.dirty >> r & 1 != 0) {
             let var = self.var(r);
             let v = self.b.use_var(var);
             stores.push((Self::home(r).1, v));
         }
+        stores
+    }
+
+    /// A block to branch to: leaves with the present state, RIP being `at`.
+    pub(super) fn exit_at(&mut self, at: i64, why: Leave) -> ir::Block {
+        let block = self.b.create_block();
+        self.b.set_cold_block(block);
         let exit = Exit {
             block,
-            stores,
+            stores: self.stores(),
             flags: self.flags.clone(),
-            at,
-            spent: self.spent,
-            base: self.b.use_var(self.base),
-            budget: self.b.use_var(self.budget),
+            place: Place::At {
+                at,
+                base: self.b.use_var(self.base),
+                budget: self.b.use_var(self.budget),
+                spent: self.spent,
+            },
             why,
         };
         self.exits.push(exit);
@@ -46,6 +63,47 @@ impl Emitter<'_, '_> {
     /// A block to branch to: the present instruction is the interpreter's.
     pub(super) fn exit_before(&mut self) -> ir::Block {
         self.exit_at(self.at, Leave::Interpret)
+    }
+
+    /// The same for branches that are cold themselves: RIP and budget are parameters, so that instructions between which nothing to be
+    /// stored changed share the block.
+    pub(super) fn shared_exit(&mut self) -> ir::Block {
+        let stores = self.stores();
+        let same = |e: &&Exit| {
+            matches!(e.place, Place::Params) && e.stores == stores && e.flags.same(&self.flags)
+        };
+        if let Some(e) = self.exits.iter().find(same) {
+            return e.block;
+        }
+        let block = self.b.create_block();
+        self.b.set_cold_block(block);
+        self.b.append_block_param(block, types::I64);
+        self.b.append_block_param(block, types::I64);
+        let flags = self.flags.clone();
+        self.exits.push(Exit {
+            block,
+            stores,
+            flags,
+            place: Place::Params,
+            why: Leave::Interpret,
+        });
+        block
+    }
+
+    /// RIP and budget before the present instruction.
+    pub(super) fn here(&mut self) -> [BlockArg; 2] {
+        let rip = self.rip_of(self.at);
+        let budget = self.b.use_var(self.budget);
+        let budget = self.less(budget, self.spent);
+        [rip, budget].map(BlockArg::Value)
+    }
+
+    fn less(&mut self, budget: Value, spent: i64) -> Value {
+        if spent == 0 {
+            budget
+        } else {
+            self.b.ins().iadd_imm_s(budget, -spent)
+        }
     }
 
     /// Writes the pending exits.
@@ -87,11 +145,17 @@ impl Emitter<'_, '_> {
         let flags = std::mem::replace(&mut self.flags, e.flags);
         self.sync_flags();
         self.flags = flags;
-        let rip = self.rip_from(e.base, e.at);
-        let budget = if e.spent == 0 {
-            e.budget
-        } else {
-            self.b.ins().iadd_imm_s(e.budget, -e.spent)
+        let (rip, budget) = match e.place {
+            Place::At {
+                at,
+                base,
+                budget,
+                spent,
+            } => (self.rip_from(base, at), self.less(budget, spent)),
+            Place::Params => {
+                let p = self.b.block_params(e.block);
+                (p[0], p[1])
+            }
         };
         match tail {
             Some(t) => {

@@ -29,7 +29,7 @@ pub(crate) enum Flags {
 }
 
 /// A flag-setting operation that was not evaluated.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Lazy {
     op: FlagOp,
     w: Width,
@@ -43,6 +43,17 @@ pub(crate) struct Lazy {
 }
 
 impl Flags {
+    /// Whether an exit stores the same for both.
+    pub(super) fn same(&self, other: &Flags) -> bool {
+        match (self, other) {
+            (Flags::Memory | Flags::Dead, Flags::Memory | Flags::Dead) => true,
+            (Flags::Lazy(a), Flags::Lazy(b)) => a == b,
+            (Flags::Float(a, b), Flags::Float(c, d)) => (a, b) == (c, d),
+            (Flags::If(_, a, b), Flags::If(_, c, d)) => Rc::ptr_eq(a, c) && Rc::ptr_eq(b, d),
+            _ => false,
+        }
+    }
+
     /// Flags already in EFLAGS form, width Q.
     pub(super) fn bits(r: Value) -> Flags {
         Flags::Lazy(Lazy {
@@ -213,7 +224,7 @@ impl Emitter<'_, '_> {
     /// The flag's bit where the truth holds, width Q.
     fn truth_bit(&mut self, t: Truth, flag: u64) -> Value {
         let v = self.truth_value(Width::Q, t);
-        self.b.ins().ishl_imm(v, i64::from(flag.trailing_zeros()))
+        self.b.ins().ishl_imm_u(v, i64::from(flag.trailing_zeros()))
     }
 
     /// A condition on the flags, for an instruction.
@@ -325,7 +336,7 @@ impl Emitter<'_, '_> {
             Cond::S => self.bit(bits, SF),
             // SF is bit 7, OF bit 11.
             _ => {
-                let moved = self.b.ins().ushr_imm(bits, 4);
+                let moved = self.b.ins().ushr_imm_u(bits, 4);
                 let x = self.b.ins().bxor(bits, moved);
                 let less = self.bit(x, SF);
                 if c == Cond::L {
@@ -428,7 +439,7 @@ impl Emitter<'_, '_> {
             self.b.ins().ireduce(types::I8, l.r)
         };
         let x = self.b.ins().uextend(types::I32, low);
-        let high = self.b.ins().ushr_imm(x, 4);
+        let high = self.b.ins().ushr_imm_u(x, 4);
         let x = self.b.ins().bxor(x, high);
         let nibble = self.b.ins().band_imm_s(x, 15);
         // Bit n of the table is the parity of n.

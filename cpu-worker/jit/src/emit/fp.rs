@@ -217,7 +217,7 @@ impl Emitter<'_, '_> {
         let equal = self.b.ins().fcmp(FloatCC::Equal, x, y);
         let cf = self.b.ins().uextend(types::I64, less);
         let zf = self.b.ins().uextend(types::I64, equal);
-        let zf = self.b.ins().ishl_imm(zf, 6);
+        let zf = self.b.ins().ishl_imm_u(zf, 6);
         let bits = self.b.ins().bor(cf, zf);
         self.compared = Some((bits, x, y));
         Ok(bits)

@@ -10,9 +10,9 @@ use crate::abi::{self, Helper};
 impl Emitter<'_, '_> {
     /// The host address to use for one access of `bytes` at `va`; leaves before the instruction where there is none.
     pub(super) fn host(&mut self, va: Value, bytes: u32, write: bool) -> Value {
-        let exit = self.exit_before();
+        let exit = self.shared_exit();
         let set = self.load_state(types::I64, abi::DATA_SET);
-        let shifted = self.b.ins().ushr_imm(va, 7);
+        let shifted = self.b.ins().ushr_imm_u(va, 7);
         let mask = (DATA_ENTRIES as i64 - 1) * 32;
         let index = self.b.ins().band_imm_s(shifted, mask);
         let entry = self.b.ins().iadd(set, index);
@@ -43,9 +43,10 @@ impl Emitter<'_, '_> {
             .ins()
             .call_indirect(self.preserving_sig, helper, &[va, what]);
         let answer = self.load_state(types::I64, abi::ANSWER);
+        let here = self.here();
         self.b
             .ins()
-            .brif(answer, on, &[BlockArg::Value(answer)], exit, &[]);
+            .brif(answer, on, &[BlockArg::Value(answer)], exit, &here);
         self.b.switch_to_block(on);
         self.b.block_params(on)[0]
     }

@@ -335,7 +335,7 @@ impl Emitter<'_, '_> {
         let physical = self.plan.pages[&page];
         let va = self.rip_of(page * 4096);
         let set = self.load_state(types::I64, abi::CODE_SET);
-        let shifted = self.b.ins().ushr_imm(va, 7);
+        let shifted = self.b.ins().ushr_imm_u(va, 7);
         let mask = (atoll_mmu::CODE_ENTRIES as i64 - 1) * 32;
         let index = self.b.ins().band_imm_s(shifted, mask);
         let entry = self.b.ins().iadd(set, index);
@@ -407,6 +407,10 @@ impl Emitter<'_, '_> {
                 self.call(op, b.end);
                 stopped = true;
                 break;
+            }
+            if facts.early && facts.effects[k].may_leave {
+                self.store_regs(self.dirty);
+                self.dirty = 0;
             }
             if atoll_x86::semantics::execute(self, op).is_err() {
                 unreachable!("`translates` admits only what can be translated");
@@ -517,10 +521,10 @@ impl Emitter<'_, '_> {
         self.sync_flags();
         let budget = self.b.use_var(self.budget);
         let table = self.load_state(types::I64, abi::helper(abi::Helper::Table));
-        let high = self.b.ins().ushr_imm(target, 10);
+        let high = self.b.ins().ushr_imm_u(target, 10);
         let mixed = self.b.ins().bxor(target, high);
         let index = self.b.ins().band_imm_s(mixed, abi::TARGETS as i64 - 1);
-        let offset = self.b.ins().ishl_imm(index, 5);
+        let offset = self.b.ins().ishl_imm_u(index, 5);
         let slot = self.b.ins().iadd(table, offset);
         let mode = (u64::from(self.plan.mode) << 48) as i64;
         let mode = self.b.ins().iconst(types::I64, mode);

@@ -190,13 +190,13 @@ impl Emitter<'_, '_> {
         match op {
             VecBin::MaddWD => self.b.ins().iadd_pairwise(lo, hi),
             VecBin::MulHiSW => {
-                let lo = self.b.ins().sshr_imm(lo, 16);
-                let hi = self.b.ins().sshr_imm(hi, 16);
+                let lo = self.b.ins().sshr_imm_u(lo, 16);
+                let hi = self.b.ins().sshr_imm_u(hi, 16);
                 self.b.ins().snarrow(lo, hi)
             }
             _ => {
-                let lo = self.b.ins().ushr_imm(lo, 16);
-                let hi = self.b.ins().ushr_imm(hi, 16);
+                let lo = self.b.ins().ushr_imm_u(lo, 16);
+                let hi = self.b.ins().ushr_imm_u(hi, 16);
                 self.b.ins().unarrow(lo, hi)
             }
         }
@@ -298,10 +298,10 @@ impl Emitter<'_, '_> {
         let x = self.cast(t, a);
         let n = i64::from(count);
         let r = match op {
-            SraW | SraD => self.b.ins().sshr_imm(x, n.min(bits - 1)),
+            SraW | SraD => self.b.ins().sshr_imm_u(x, n.min(bits - 1)),
             _ if n >= bits => return self.vector_const(0, 0),
-            SllW | SllD | SllQ => self.b.ins().ishl_imm(x, n),
-            _ => self.b.ins().ushr_imm(x, n),
+            SllW | SllD | SllQ => self.b.ins().ishl_imm_u(x, n),
+            _ => self.b.ins().ushr_imm_u(x, n),
         };
         self.bytes(r)
     }
@@ -398,7 +398,7 @@ impl Emitter<'_, '_> {
         let t = Self::lane_type(w);
         let m = self.cast(t, mask);
         let bits = i64::from(w.bits()) - 1;
-        let m = self.b.ins().sshr_imm(m, bits);
+        let m = self.b.ins().sshr_imm_u(m, bits);
         let (x, y) = (self.cast(t, b), self.cast(t, a));
         let r = self.b.ins().bitselect(m, x, y);
         self.bytes(r)

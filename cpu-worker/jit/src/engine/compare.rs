@@ -36,6 +36,10 @@ impl Engine {
         }
         if let Some(difference) = region.compare(&interp) {
             let text = self.name_difference(cpu, &before, &difference);
+            let text = format!(
+                "{text} {why:?} {steps} {:x?}\n{:x?}",
+                interp.state.gpr, interp.stored
+            );
             panic!("lockstep: the engines differ\n{text}");
         }
         match why {
