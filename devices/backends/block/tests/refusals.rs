@@ -53,7 +53,7 @@ fn a_file_without_permission() {
     let directory = tempfile::tempdir().unwrap();
     let image = path(&directory, "secret");
     fs::write(&image, [0; 512]).unwrap();
-    fs::set_permissions(&image, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&image).is_ok() {
         return; // root may open anything
     }
