@@ -123,12 +123,12 @@ impl Flow {
     fn loops(&mut self, plan: &Plan) {
         let n = plan.blocks.len();
         let reach: Vec<Vec<bool>> = (0..n).map(|i| reachable(plan, i)).collect();
-        for i in 0..n {
+        for (i, facts) in self.facts.iter_mut().enumerate() {
             let size: usize = (0..n)
                 .filter(|&j| reach[i][j] && reach[j][i])
                 .map(|j| plan.blocks[j].ops.len())
                 .sum();
-            self.facts[i].early = size == 0 || size > SMALL_LOOP;
+            facts.early = size == 0 || size > SMALL_LOOP;
         }
     }
 

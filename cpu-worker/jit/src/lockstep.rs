@@ -3,7 +3,7 @@
 //! Compared at each exit: registers, flags, MXCSR, x87, virtual time, every byte stored and every TLB entry filled. On a difference the region
 //! is made again with ever fewer instructions until the one that differs is alone.
 
-use atoll_mmu::Stored;
+use atoll_mmu::{Stored, Undo};
 use atoll_x86::{Cpu, State};
 
 /// What a stretch of guest code left behind.
@@ -14,29 +14,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The outcome of what ran since the log was cleared.
-    pub(crate) fn take(cpu: &mut Cpu) -> Outcome {
-        Outcome::of(cpu, false)
-    }
-
-    /// The same; what was stored and filled is taken back.
+    /// The outcome of what ran since the log was cleared, which is taken back.
     pub(crate) fn take_back(cpu: &mut Cpu) -> Outcome {
-        Outcome::of(cpu, true)
-    }
-
-    fn of(cpu: &mut Cpu, back: bool) -> Outcome {
         let log = cpu.mmu.take_undo();
-        let outcome = Outcome {
-            state: cpu.state.clone(),
-            stored: cpu.mmu.stored(&log),
-        };
-        if back {
-            cpu.mmu.roll_back(&log);
-            // Code that was overwritten is as it was; the second engine reports it again.
-            cpu.mmu.ram().take_code_writes();
-        }
+        let outcome = Outcome::logged(cpu, &log);
+        cpu.mmu.roll_back(&log);
+        // Code that was overwritten is as it was; the second engine reports it again.
+        cpu.mmu.ram().take_code_writes();
         cpu.mmu.recycle_undo(log);
         outcome
+    }
+
+    /// The present state, and what the log says was stored.
+    pub(crate) fn logged(cpu: &Cpu, log: &Undo) -> Outcome {
+        Outcome {
+            state: cpu.state.clone(),
+            stored: cpu.mmu.stored(log),
+        }
     }
 
     fn registers(&self) -> Vec<u8> {

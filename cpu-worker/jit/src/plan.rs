@@ -242,7 +242,7 @@ impl Discovery<'_> {
     }
 
     /// Cuts the instructions into blocks.
-    fn build(mut self, head: i64) -> Option<Plan> {
+    fn build(self, head: i64) -> Option<Plan> {
         self.ops.get(&head)?;
         let mut order: Vec<i64> = self.starts.keys().copied().collect();
         order.retain(|at| self.ops.contains_key(at));

@@ -1,5 +1,6 @@
 //! Lockstep: runs a region and the interpreter over the same instructions, and finds the instruction where they differ.
 
+use atoll_mmu::Undo;
 use atoll_x86::interp::Exit as Stretch;
 use atoll_x86::{Cpu, State};
 
@@ -23,25 +24,21 @@ impl Engine {
                 _ => Next::Here,
             };
         }
-        let interp = self.interpreter_outcome(cpu, region.state.clock.budget);
-        if matches!(why, Leave::Interpret | Leave::Float) {
-            // The instruction to come was begun: what it filled, the interpreter fills when it does it.
-            region
-                .stored
-                .retain(|s| interp.stored.iter().any(|t| t.place == s.place));
-        }
-        if why == Leave::Float {
-            // The flags of the instruction to come; it is the next that the interpreter does.
-            region.state.mxcsr &= interp.state.mxcsr;
-        }
+        let (interp, log) = self.interpreter_outcome(cpu, region.state.clock.budget);
+        settle(&mut region, &interp, why);
         if let Some(difference) = region.compare(&interp) {
-            let text = self.name_difference(cpu, &before, &difference);
-            let text = format!(
-                "{text} {why:?} {steps} {:x?}\n{:x?}",
-                interp.state.gpr, interp.stored
+            cpu.mmu.roll_back(&log);
+            let culprit = self.name_instruction(cpu, &before);
+            panic!(
+                "lockstep: the engines differ\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
+                 flags {:#x}",
+                before.rip(),
+                before.mode,
+                before.gpr,
+                before.eflags()
             );
-            panic!("lockstep: the engines differ\n{text}");
         }
+        cpu.mmu.recycle_undo(log);
         match why {
             Leave::Interpret | Leave::Float => Next::Here,
             _ => Next::Anywhere,
@@ -57,8 +54,8 @@ impl Engine {
         (outcome, why)
     }
 
-    /// Interprets until the budget is `until`. What was stored stays.
-    fn interpreter_outcome(&mut self, cpu: &mut Cpu, until: i64) -> Outcome {
+    /// Interprets until the budget is `until`. What was stored stays; the log tells how to take it back.
+    fn interpreter_outcome(&mut self, cpu: &mut Cpu, until: i64) -> (Outcome, Undo) {
         let log = cpu.mmu.take_undo();
         cpu.mmu.recycle_undo(log);
         // The deadline comes nearer, and time stays what it is.
@@ -68,17 +65,43 @@ impl Engine {
         while let Stretch::Tagged(_) | Stretch::Hot = self.blocks.run(cpu, u32::MAX, true) {}
         cpu.state.clock.budget += until;
         cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_add(ahead);
-        Outcome::take(cpu)
+        let log = cpu.mmu.take_undo();
+        (Outcome::logged(cpu, &log), log)
     }
 
-    /// The text of a difference.
-    fn name_difference(&mut self, _: &mut Cpu, before: &State, difference: &str) -> String {
-        format!(
-            "at {:#x}, mode {:#x}\n{difference}\nstate before:\n{:x?}\nflags {:#x}",
-            before.rip(),
-            before.mode,
-            before.gpr,
-            before.eflags()
-        )
+    /// Makes the region again with one instruction, two, and so on: the first with which it differs is the one that is looked for.
+    fn name_instruction(&mut self, cpu: &mut Cpu, before: &State) -> String {
+        for cap in 1..=LONGEST {
+            cpu.state = before.clone();
+            let Some(entry) = self.place(cpu).and_then(|p| self.translate(cpu, p, cap)) else {
+                return "the region cannot be made again".into();
+            };
+            let (mut region, why) = self.region_outcome(cpu, entry, before);
+            let (interp, log) = self.interpreter_outcome(cpu, region.state.clock.budget);
+            cpu.mmu.roll_back(&log);
+            settle(&mut region, &interp, why);
+            if let Some(difference) = region.compare(&interp) {
+                return format!(
+                    "first with {cap} instructions, the interpreter then being at {:#x}:\n{difference}",
+                    interp.state.rip()
+                );
+            }
+        }
+        "no shorter region differs".into()
+    }
+}
+
+/// How far the search for the instruction goes.
+const LONGEST: usize = 300;
+
+/// An exit before an instruction that was begun: what it filled, the interpreter fills when it does it, and its sticky flags come then.
+fn settle(region: &mut Outcome, interp: &Outcome, why: Leave) {
+    if matches!(why, Leave::Interpret | Leave::Float) {
+        region
+            .stored
+            .retain(|s| interp.stored.iter().any(|t| t.place == s.place));
+    }
+    if why == Leave::Float {
+        region.state.mxcsr &= interp.state.mxcsr;
     }
 }

@@ -1,4 +1,5 @@
 //! A vCPU in 64-bit mode over flat RAM, without a board.
+#![allow(unreachable_pub)]
 
 use atoll_jit::{Engine, Exit, Mode};
 use atoll_mmu::{Mmu, Ram};
