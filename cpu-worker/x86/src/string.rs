@@ -191,7 +191,7 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
     let bytes = max.min(4096) as u32 * step;
     let to = cut(op.addr, cpu.state.gpr[RDI as usize]);
     if op.sub == form::STOS {
-        let Some(span) = writable(cpu, to, bytes)? else {
+        let Some(span) = writable(cpu, to, bytes) else {
             return Ok(0);
         };
         let n = span.len() / step;
@@ -209,13 +209,12 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
     };
     let source = match cpu.mmu.span_read(from, bytes) {
         Ok(span) => span,
-        Err(atoll_mmu::MemStop::Device { .. }) => return Ok(0),
-        Err(stop) => return Err(cpu.memory_fault(stop)),
+        Err(_) => return Ok(0),
     };
     if source.len() < step {
         return Ok(0);
     }
-    let Some(target) = writable(cpu, to, bytes)? else {
+    let Some(target) = writable(cpu, to, bytes) else {
         return Ok(0);
     };
     let n = source.len().min(target.len()) / step;
@@ -226,11 +225,7 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
     Ok(n as u64)
 }
 
-/// A span for writing; None where it is a device.
-fn writable(cpu: &mut Cpu, to: u64, bytes: u32) -> Result<Option<atoll_mmu::Span>, Stop> {
-    match cpu.mmu.span_write(to, bytes) {
-        Ok(span) => Ok(Some(span)),
-        Err(atoll_mmu::MemStop::Device { .. }) => Ok(None),
-        Err(stop) => Err(cpu.memory_fault(stop)),
-    }
+/// A span for writing. None for a device, and for a fault: which one it is, the single element says that is left to run then.
+fn writable(cpu: &mut Cpu, to: u64, bytes: u32) -> Option<atoll_mmu::Span> {
+    cpu.mmu.span_write(to, bytes).ok()
 }

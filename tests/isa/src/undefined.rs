@@ -127,14 +127,11 @@ pub fn is_in_pieces(i: &Instruction) -> bool {
     )
 }
 
-/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, an FXSAVE image of
-/// which a part cannot be read and another not be loaded.
+/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, an image of which
+/// a part cannot be reached and another is not canonical, misaligned or not to be loaded.
 pub fn is_order_open(i: &Instruction, host: u32, guest: u32) -> bool {
-    let bad = |vector: u32| matches!(vector, 12..=14);
-    let open = matches!(
-        i.mnemonic(),
-        Mnemonic::Call | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
-    );
+    let bad = |vector: u32| matches!(vector, 12..=14 | 17);
+    let open = i.mnemonic() == Mnemonic::Call || is_in_pieces(i);
     open && bad(host) && bad(guest)
 }
 

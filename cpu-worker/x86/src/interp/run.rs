@@ -7,10 +7,11 @@
 use atoll_mmu::MemStop;
 
 use super::blocks::{BlockCache, NONE};
+use super::signed_48;
 use crate::bus::attention;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, cut};
 use crate::exception::{Fault, Stop, Vector};
-use crate::op::{Op, RIP, Seg};
+use crate::op::{Kind, Op, RIP, RSP, Seg};
 use crate::state::mode;
 
 /// Why [`BlockCache::run`] came back. RIP is at the next instruction.
@@ -309,8 +310,28 @@ pub(super) fn stopped(cpu: &mut Cpu, op: &Op, stop: Stop, rip: u64) -> Option<Ex
 impl Cpu {
     /// Completes the fault of `op`: a non-canonical address through the stack segment is #SS.
     pub fn settle_fault(&mut self, op: &Op) {
-        if self.fault.non_canonical && op.seg == Seg::Ss {
+        if self.fault.non_canonical && (op.seg == Seg::Ss || self.refused_by_stack(op)) {
             self.fault = Fault::with_code(Vector::Stack, 0);
+        }
+    }
+
+    /// Whether it was the stack that could not be reached, by an instruction with another memory operand in another segment. POP
+    /// goes to the stack first, PUSH and CALL to their operand.
+    fn refused_by_stack(&self, op: &Op) -> bool {
+        let canonical =
+            |at: u64| signed_48(at) == at && signed_48(at.wrapping_add(7)) == at.wrapping_add(7);
+        let sp = self.state.gpr[RSP as usize];
+        match op.kind {
+            Kind::Pop => !canonical(sp),
+            Kind::Push | Kind::CallInd => {
+                let base = match op.seg {
+                    Seg::Fs | Seg::Gs => self.state.segment(op.seg).base,
+                    _ => 0,
+                };
+                let operand = cut(op.addr, self.offset(op)).wrapping_add(base);
+                canonical(operand) && !canonical(sp.wrapping_sub(8))
+            }
+            _ => false,
         }
     }
 }

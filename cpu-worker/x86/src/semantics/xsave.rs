@@ -157,7 +157,8 @@ pub fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
     legacy_ready(cpu)?;
     let base = area(cpu, op, 512, 16)?;
     let n = xmm_count(op);
-    probe_write(cpu, base, LEGACY_BYTES)?;
+    // All of the image must be writable, also what is not written.
+    probe_write(cpu, base, 512)?;
     store_x87(cpu, base, op.width == Width::Q)?;
     store_mxcsr(cpu, base)?;
     let xmm = cpu.state.xmm;
