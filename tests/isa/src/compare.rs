@@ -171,7 +171,7 @@ impl Side<'_> {
             return;
         }
         for n in 0..8 {
-            let v = |m: &Machine| wide(m.fx.st[n]) & (1 << 80) - 1;
+            let v = |m: &Machine| wide(m.fx.st[n]) & ((1 << 80) - 1);
             // Adjacent encodings are adjacent numbers, over the edges of the exponent too.
             if !transcendental {
                 self.check(|| format!("st{n}"), v(b), v(h), v(g));
@@ -235,7 +235,7 @@ fn has_unmasked(m: &Machine) -> bool {
 /// That is counted and no failure: CPUs reduce large angles by a value of pi of their own.
 pub fn deviates(case: &Case, slot: &Slot, guest: &Machine) -> bool {
     let i = &case.instruction;
-    let v = |m: &Machine, n: usize| without_integer_bit(wide(m.fx.st[n]) & (1 << 80) - 1);
+    let v = |m: &Machine, n: usize| without_integer_bit(wide(m.fx.st[n]) & ((1 << 80) - 1));
     undefined::precision(i) == Precision::Transcendental
         && !undefined::is_out_of_range(i, &slot.before)
         && !has_unmasked(&slot.before)
@@ -244,7 +244,7 @@ pub fn deviates(case: &Case, slot: &Slot, guest: &Machine) -> bool {
 
 /// An 80-bit value without its integer bit, so that the encodings of neighbouring normal numbers are neighbours.
 fn without_integer_bit(v: u128) -> u128 {
-    let significand = v & (1 << 63) - 1;
+    let significand = v & ((1 << 63) - 1);
     (v >> 64) << 63 | significand
 }
 

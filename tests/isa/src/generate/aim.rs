@@ -45,7 +45,7 @@ fn stack(rng: &mut Rng) -> u64 {
     match rng.below(10) {
         0 => values::data_address(rng, 8),
         1 => DATA + 2048 + rng.below(2048),
-        _ => DATA + 2048 + rng.below(4096) & !7,
+        _ => (DATA + 2048 + rng.below(4096)) & !7,
     }
 }
 
