@@ -187,10 +187,9 @@ fn load_environment(cpu: &mut Cpu, w: Width, address: u64) -> core::result::Resu
     Ok(e)
 }
 
-/// Both ends are checked for writing, then everything is written.
+/// Everything is checked for writing, then everything is written.
 fn store_environment(cpu: &mut Cpu, w: Width, address: u64, bytes: u64) -> Result {
-    cpu.load_rmw(Width::B, address)?;
-    cpu.load_rmw(Width::B, address.wrapping_add(bytes - 1))?;
+    super::xsave::probe_write(cpu, address, bytes)?;
     for (i, v) in environment(cpu, w).into_iter().enumerate() {
         let at = i as u64 * u64::from(w.bytes());
         cpu.store(w, address.wrapping_add(at), u64::from(v) & w.mask())?;

@@ -19,8 +19,8 @@ type Done = Result<(), Stop>;
 pub const COMPONENT_X87: u64 = 1;
 pub const COMPONENT_SSE: u64 = 2;
 pub const COMPONENT_AVX: u64 = 4;
-/// Bytes of the legacy region that FXSAVE writes in 64-bit mode.
-const LEGACY_BYTES: u64 = 416;
+/// Bytes of the legacy region. The last 96 are neither written nor read, but must be there.
+const LEGACY_BYTES: u64 = 512;
 /// Where the header is, and the AVX component in both forms (nothing lies before it).
 const HEADER: u64 = 512;
 const AVX: u64 = 576;
@@ -67,10 +67,14 @@ fn store(cpu: &mut Cpu, base: u64, offset: u64, v: u64) -> Done {
     cpu.store(Width::Q, base.wrapping_add(offset), v)
 }
 
-/// Makes sure that `bytes` from `base` can be written: an area lies in two pages at most, or its ends say enough.
-fn probe_write(cpu: &mut Cpu, base: u64, bytes: u64) -> Done {
+/// Makes sure that `bytes` from `base`, less than a page, can be written: a byte of each of its pages tells.
+pub(super) fn probe_write(cpu: &mut Cpu, base: u64, bytes: u64) -> Done {
+    const PAGE: u64 = 4096;
     cpu.load_rmw(Width::B, base)?;
-    cpu.load_rmw(Width::B, base.wrapping_add(bytes - 1))?;
+    let last = base.wrapping_add(bytes - 1) & !(PAGE - 1);
+    if last != base & !(PAGE - 1) {
+        cpu.load_rmw(Width::B, last)?;
+    }
     Ok(())
 }
 
@@ -155,7 +159,7 @@ fn load_mxcsr(cpu: &mut Cpu, base: u64) -> Result<u32, Stop> {
 
 pub fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
     legacy_ready(cpu)?;
-    let base = area(cpu, op, 512, 16)?;
+    let base = area(cpu, op, LEGACY_BYTES, 16)?;
     let n = xmm_count(op);
     // All of the image must be writable, also what is not written.
     probe_write(cpu, base, 512)?;
@@ -167,7 +171,8 @@ pub fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
 
 pub fn fxrstor(cpu: &mut Cpu, op: &Op) -> Done {
     legacy_ready(cpu)?;
-    let base = area(cpu, op, 512, 16)?;
+    let base = area(cpu, op, LEGACY_BYTES, 16)?;
+    cpu.load(Width::B, base.wrapping_add(LEGACY_BYTES - 1))?;
     let n = xmm_count(op);
     let x87 = load_x87(cpu, base, op.width == Width::Q)?;
     let mxcsr = load_mxcsr(cpu, base)?;
