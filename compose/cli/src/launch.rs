@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::owner::{Owner, Signals};
-use crate::run::has_console;
+use crate::run::{boot_files, has_console};
 
 /// How long a broker may take to greet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,22 +30,22 @@ pub(crate) fn launch(machine: &Machine, mut resolved: Resolved) -> anyhow::Resul
     let signals = Signals::block()?;
     // Processes whose broker was killed become our children, so that we see them end.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("subreaper")?;
-    let (kernel, initrd) = (&machine.boot.kernel, &machine.boot.initrd);
-    let kernel = kernel
+    let kernel = machine
+        .boot
+        .kernel
         .as_deref()
         .map(|path| read(path, "kernel"))
         .transpose()?;
-    let initrd = initrd
-        .as_deref()
-        .map(|path| read(path, "initrd"))
-        .transpose()?;
-    let set_length = |blob: &mut Option<machine_spec::Blob>, image: &Option<Image>| {
-        if let (Some(blob), Some(image)) = (blob, image) {
-            blob.len = image.length as u64;
-        }
-    };
-    set_length(&mut resolved.kernel, &kernel);
-    set_length(&mut resolved.initrd, &initrd);
+    let modules = boot_files(machine)
+        .iter()
+        .map(|file| read(&file.path, "initrd"))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if let (Some(blob), Some(image)) = (&mut resolved.kernel, &kernel) {
+        blob.len = image.length as u64;
+    }
+    for ((blob, _), image) in resolved.modules.iter_mut().zip(&modules) {
+        blob.len = image.length as u64;
+    }
 
     let mut session = start_broker()?;
     greet(&mut session)?;
@@ -55,10 +55,11 @@ pub(crate) fn launch(machine: &Machine, mut resolved: Resolved) -> anyhow::Resul
     };
     let terminal = console.is_some().then(terminal).flatten();
     let mut outgoing = Outgoing::default();
-    for (which, image) in [(0, &kernel), (1, &initrd)] {
-        if let Some(image) = image {
-            outgoing.blob(which, image.length, &image.segment)?;
-        }
+    if let Some(image) = &kernel {
+        outgoing.blob(0, image.length, &image.segment)?;
+    }
+    for (which, image) in (1..).zip(&modules) {
+        outgoing.blob(which, image.length, &image.segment)?;
     }
     let mut files = Vec::new();
     for (name, file) in [("terminal", &terminal), ("console", &far)] {

@@ -45,6 +45,14 @@ fn main() -> ExitCode {
                 print!("{}", help());
                 return ExitCode::SUCCESS;
             }
+            let asks = |pair: &[String]| {
+                matches!(pair[0].as_str(), "-cpu" | "--cpu")
+                    && matches!(pair[1].as_str(), "help" | "?")
+            };
+            if rest.windows(2).any(asks) || rest.iter().any(|word| word == "--cpu=help") {
+                print!("{}", machine_spec::cpu_help());
+                return ExitCode::SUCCESS;
+            }
             run::run(rest)
         }
         Some((command, rest)) if command == "diff" => diff::diff(rest),

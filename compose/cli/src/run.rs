@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use machine_spec::{
-    Blob, CharBackend, Draft, Machine, Origin, Problems, Resolved, RtcBase, Seed, parse_script,
+    Blob, BootFile, CharBackend, Draft, Machine, Origin, Problems, Resolved, RtcBase, Seed,
+    parse_script,
 };
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -106,20 +107,31 @@ fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
         Vec::new()
     });
     // Their lengths are known once they are read.
-    let unread = |index, path: &Option<_>| path.as_ref().map(|_| Blob { index, len: 0 });
+    let unread = |index| Blob { index, len: 0 };
+    let module = |(n, file): (usize, BootFile)| (unread(1 + n as u16), file.text);
     let resolved = Resolved {
         rtc_epoch,
         seed,
         policy: machine.policy(stdin_is_live()),
         script,
-        kernel: unread(0, &machine.boot.kernel),
-        initrd: unread(1, &machine.boot.initrd),
+        kernel: machine.boot.kernel.as_ref().map(|_| unread(0)),
+        modules: boot_files(machine)
+            .into_iter()
+            .enumerate()
+            .map(module)
+            .collect(),
     };
     if problems.is_empty() {
         Ok(resolved)
     } else {
         Err(problems)
     }
+}
+
+/// The files that the kernel is given.
+pub(crate) fn boot_files(machine: &Machine) -> Vec<BootFile> {
+    let initrd = machine.boot.initrd.as_ref();
+    initrd.map_or(Vec::new(), |initrd| initrd.files(std::path::Path::is_file))
 }
 
 /// Whether anybody can type: a terminal, a pipe or a socket, but not /dev/null and not a file.

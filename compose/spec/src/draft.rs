@@ -5,10 +5,11 @@
 //! not said and checks the whole.
 
 use crate::chardev::SerialRequest;
+use crate::cpu::CpuModel;
 use crate::drive::{self, DriveRequest, Node};
 use crate::machine::{
-    Boot, CharBackend, Chardev, Cpu, CpuModel, Debug, Drive, Engine, FrontEnd, Machine,
-    PolicyChoice, RtcBase, Seed, Serial,
+    Boot, CharBackend, Chardev, Cpu, Debug, Drive, Engine, FrontEnd, Machine, PolicyChoice,
+    RtcBase, Seed, Serial,
 };
 use crate::problem::{Origin, Problems};
 use std::collections::BTreeSet;

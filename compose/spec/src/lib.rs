@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod chardev;
+pub mod cpu;
 mod draft;
 mod drive;
 mod file;
@@ -22,10 +23,10 @@ mod settings;
 mod units;
 pub mod worker;
 
+pub use cpu::{CpuModel, cpu_help};
 pub use draft::Draft;
 pub use flags::flags_help;
 pub use machine::*;
 pub use problem::{Origin, Problem, Problems};
 pub use script::parse_script;
-pub use settings::CPU_FEATURES;
 pub use worker::*;

@@ -4,8 +4,9 @@
 //! every PCI slot is used once; the lists are in the order of the machine file, which is the order of
 //! device places.
 
+use crate::cpu::CpuModel;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A whole machine: what the guest sees, what serves it on the host, and how it is to be run.
@@ -48,16 +49,8 @@ pub struct Machine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
     pub model: CpuModel,
-    /// Names as Linux's /proc/cpuinfo and QEMU spell them; the later of two equal names wins.
+    /// Names as the table of [`crate::cpu`] has them; the later of two equal names wins.
     pub features: Vec<CpuFeature>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CpuModel {
-    /// What a stock guest runs fastest on; the default.
-    Atoll,
-    /// Everything that the engine implements.
-    Max,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +62,50 @@ pub struct CpuFeature {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     pub kernel: Option<PathBuf>,
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<Initrd>,
     pub append: String,
+}
+
+/// The value of `-initrd`: one file, or for kernels that take several `file arg...,file arg...` (a comma within a name is
+/// written twice).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Initrd {
+    /// Where relative paths begin.
+    pub base: PathBuf,
+    pub text: String,
+}
+
+/// One file of an [`Initrd`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    pub path: PathBuf,
+    /// What the guest is told of it: its name without the folder, and its arguments.
+    pub text: String,
+}
+
+impl Initrd {
+    /// More files than any kernel takes, and as many as one message to the worker has room for.
+    pub const MAX_FILES: usize = 40;
+
+    /// The files. A file that is named like the whole text, with its blanks and commas, is meant as a whole.
+    pub fn files(&self, exists: impl Fn(&Path) -> bool) -> Vec<BootFile> {
+        let whole = self.base.join(&self.text);
+        if exists(&whole) {
+            return vec![boot_file(whole, "")];
+        }
+        let parts = crate::options::split_commas(&self.text);
+        let file = |part: &String| {
+            let (name, arguments) = part.trim().split_once(' ').unwrap_or((part.trim(), ""));
+            boot_file(self.base.join(name), arguments.trim())
+        };
+        parts.iter().map(file).collect()
+    }
+}
+
+fn boot_file(path: PathBuf, arguments: &str) -> BootFile {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = format!("{name} {arguments}").trim_end().to_owned();
+    BootFile { path, text }
 }
 
 /// A disk: the image on the host and the device in front of it.

@@ -184,7 +184,7 @@ impl Options {
 }
 
 /// Splits at single commas; `,,` stands for one comma.
-fn split_commas(text: &str) -> Vec<String> {
+pub(crate) fn split_commas(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {

@@ -4,9 +4,10 @@
 //! other cannot.
 
 use crate::chardev::{parse_chardev, parse_serial};
+use crate::cpu::{self, CpuModel};
 use crate::draft::{DeviceRequest, Draft, FrontRequest};
 use crate::drive::{parse_blockdev, parse_drive, take_slot};
-use crate::machine::{Cpu, CpuFeature, CpuModel, DebugItem, Engine, PolicyChoice, RtcBase, Seed};
+use crate::machine::{Cpu, CpuFeature, DebugItem, Engine, Initrd, PolicyChoice, RtcBase, Seed};
 use crate::options::Options;
 use crate::problem::Origin;
 use crate::units;
@@ -84,7 +85,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "cpu",
         "",
         "MODEL[,+F,-F]",
-        "atoll (default) or max, with features switched on or off",
+        "atoll (default), max, or a model of QEMU's, with features switched on or off; help lists them",
         Kind::Group("model", cpu),
     ),
     row(
@@ -112,15 +113,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "kernel",
         "",
         "FILE",
-        "the Linux kernel (bzImage) to boot",
+        "the kernel to boot: a Linux bzImage, a Multiboot or PVH kernel, or an ELF file",
         Kind::Text(|draft, _, text| draft.boot.kernel = Some(draft.base.join(text))),
     ),
     row(
         "initrd",
         "",
-        "FILE",
-        "its initial RAM disk",
-        Kind::Text(|draft, _, text| draft.boot.initrd = Some(draft.base.join(text))),
+        "FILE[ ARG...][,FILE[ ARG...]]...",
+        "its initial RAM disk; for a Multiboot or PVH kernel its modules, with their arguments",
+        Kind::Text(initrd),
     ),
     row("append", "", "TEXT", "its command line", Kind::Text(append)),
     row(
@@ -456,6 +457,20 @@ fn word<T: Copy>(draft: &mut Draft, origin: &Origin, text: &str, words: &[(&str,
     found
 }
 
+fn initrd(draft: &mut Draft, origin: &Origin, text: &str) {
+    let base = draft.base.clone();
+    let initrd = Initrd {
+        base,
+        text: text.to_owned(),
+    };
+    if initrd.files(|_| false).len() > Initrd::MAX_FILES {
+        draft
+            .problems
+            .add(origin, format!("at most {} files", Initrd::MAX_FILES));
+    }
+    draft.boot.initrd = Some(initrd);
+}
+
 /// QEMU's `NAME[,process=...]`.
 fn name(draft: &mut Draft, _: &Origin, text: &str) {
     let first = text.split(',').next().unwrap_or(text);
@@ -492,17 +507,18 @@ fn cpu(draft: &mut Draft, mut options: Options) {
     };
     for (key, value) in options.drain() {
         match (key.as_str(), value.as_deref()) {
-            ("model", Some("atoll" | "default" | "base")) => result.model = CpuModel::Atoll,
-            ("model", Some("max")) => result.model = CpuModel::Max,
+            ("model", Some("default" | "base")) => result.model = CpuModel::Atoll,
             ("model", Some("host")) => {
                 let message = "the guest's CPU does not depend on the host's; write atoll or max";
                 draft.problems.add(&origin, message);
             }
-            ("model", Some(other)) => {
-                draft
-                    .problems
-                    .unknown(&origin, "CPU model", other, ["atoll", "max"]);
-            }
+            ("model", Some(name)) => match CpuModel::named(name) {
+                Some(model) => result.model = model,
+                None => {
+                    let known = CpuModel::ALL.map(CpuModel::name);
+                    draft.problems.unknown(&origin, "CPU model", name, known);
+                }
+            },
             ("features", Some(list)) => {
                 let features = list.split(',').filter(|feature| !feature.is_empty());
                 features
@@ -524,98 +540,22 @@ fn cpu_feature(draft: &mut Draft, origin: &Origin, cpu: &mut Cpu, text: &str, va
             Err(message) => return draft.problems.add(origin, format!("{text}: {message}")),
         },
     };
-    let name = name.to_ascii_lowercase().replace(['.', '-'], "_");
-    if CPU_FEATURES.contains(&name.as_str()) {
-        cpu.features.push(CpuFeature { name, on });
-    } else {
-        draft
+    match cpu::feature(name) {
+        Some(feature) if feature.offered => cpu.features.push(CpuFeature {
+            name: feature.name.to_owned(),
+            on,
+        }),
+        // What is not there is easily left out.
+        Some(_) if !on => {}
+        Some(feature) => {
+            let message = format!("{}: Atoll's CPU does not have this feature", feature.name);
+            draft.problems.add(origin, message);
+        }
+        None => draft
             .problems
-            .unknown(origin, "CPU feature", &name, CPU_FEATURES.iter().copied());
+            .unknown(origin, "CPU feature", name, cpu::spellings()),
     }
 }
-
-/// Every feature name that the machine has a meaning for, as /proc/cpuinfo spells it (with `_`).
-pub const CPU_FEATURES: &[&str] = &[
-    "fpu",
-    "vme",
-    "de",
-    "pse",
-    "tsc",
-    "msr",
-    "pae",
-    "mce",
-    "cx8",
-    "apic",
-    "sep",
-    "mtrr",
-    "pge",
-    "mca",
-    "cmov",
-    "pat",
-    "pse36",
-    "clflush",
-    "mmx",
-    "fxsr",
-    "sse",
-    "sse2",
-    "ss",
-    "ht",
-    "syscall",
-    "nx",
-    "pdpe1gb",
-    "rdtscp",
-    "lm",
-    "pni",
-    "sse3",
-    "pclmulqdq",
-    "ssse3",
-    "fma",
-    "cx16",
-    "pcid",
-    "sse4_1",
-    "sse4_2",
-    "x2apic",
-    "movbe",
-    "popcnt",
-    "tsc_deadline",
-    "tsc_deadline_timer",
-    "aes",
-    "xsave",
-    "xsaveopt",
-    "xsavec",
-    "xgetbv1",
-    "avx",
-    "avx2",
-    "f16c",
-    "rdrand",
-    "rdseed",
-    "hypervisor",
-    "lahf_lm",
-    "abm",
-    "lzcnt",
-    "bmi1",
-    "bmi2",
-    "adx",
-    "erms",
-    "fsrm",
-    "invpcid",
-    "smep",
-    "smap",
-    "umip",
-    "fsgsbase",
-    "sha_ni",
-    "clflushopt",
-    "clwb",
-    "invtsc",
-    "nonstop_tsc",
-    "arat",
-    "kvmclock",
-    "arch_capabilities",
-    "rdpid",
-    "pku",
-    "la57",
-    "3dnowprefetch",
-];
 
 fn smp(draft: &mut Draft, mut options: Options) {
     let origin = options.origin.clone();

@@ -1,6 +1,6 @@
 //! What of a machine the worker is told, as postcard bytes in the broker's first message to it.
 //!
-//! It holds no path and no file name. The kernel and the initial RAM disk follow as sealed segments
+//! It holds no path, and no file name but those that a guest is told of its boot modules. The kernel and its modules follow as sealed segments
 //! on the same session; a drive or a serial port is a device at a place, joined to a link by the
 //! place's index. [`GuestMachine`] is all that the guest can see: its bytes are hashed into the head
 //! of a trail. [`RunOptions`] changes how the run is made and watched, never what the guest does.
@@ -17,7 +17,8 @@ pub struct WorkerMachine {
     pub guest: GuestMachine,
     pub run: RunOptions,
     pub kernel: Option<Blob>,
-    pub initrd: Option<Blob>,
+    /// The files that go with it, in the order of [`GuestMachine::modules`]; their numbers follow the kernel's.
+    pub modules: Vec<Blob>,
 }
 
 /// A file that the broker read for the worker: the segment of this number, and how much of it is the
@@ -37,6 +38,8 @@ pub struct GuestMachine {
     pub cpu: Cpu,
     /// The kernel command line, without a final NUL.
     pub append: String,
+    /// Name and arguments of each initial RAM disk or boot module.
+    pub modules: Vec<String>,
     pub places: Vec<Place>,
     /// Seconds since 1970 UTC at virtual time zero.
     pub rtc_epoch: i64,
@@ -106,7 +109,7 @@ pub struct Resolved {
     pub policy: Policy,
     pub script: Vec<ScriptStep>,
     pub kernel: Option<Blob>,
-    pub initrd: Option<Blob>,
+    pub modules: Vec<(Blob, String)>,
 }
 
 impl Resolved {
@@ -124,11 +127,13 @@ impl WorkerMachine {
     pub const VERSION: u32 = 1;
 
     pub fn new(machine: &Machine, resolved: Resolved) -> Self {
+        let (modules, names) = resolved.modules.into_iter().unzip();
         let guest = GuestMachine {
             version: Self::VERSION,
             memory_bytes: machine.memory_bytes,
             cpu: machine.cpu.clone(),
             append: machine.boot.append.clone(),
+            modules: names,
             places: places(machine),
             rtc_epoch: resolved.rtc_epoch,
             icount_shift: machine.icount_shift,
@@ -150,7 +155,7 @@ impl WorkerMachine {
             guest,
             run,
             kernel: resolved.kernel,
-            initrd: resolved.initrd,
+            modules,
         }
     }
 

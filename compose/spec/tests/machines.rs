@@ -47,7 +47,7 @@ fn the_least_machine_has_defaults() {
 #[test]
 fn a_usual_qemu_command_line() {
     let machine = flags(
-        "-machine q35,accel=tcg -cpu max,-avx,+rdrand -smp 1 -m 1G -nodefaults -nographic -display none \
+        "-machine q35,accel=tcg -cpu max,-aes,+rdrand -smp 1 -m 1G -nodefaults -nographic -display none \
          -kernel /boot/vmlinuz -initrd initrd.img -append 'console=ttyS0 root=/dev/vda1,x' \
          -drive file=disk.qcow2,format=qcow2,if=none,id=d0,cache=none,readonly=on,backing=base.raw \
          -device virtio-blk-pci,drive=d0,serial=ABC,addr=05 \
@@ -66,7 +66,7 @@ fn a_usual_qemu_command_line() {
         .iter()
         .map(|f| (f.name.as_str(), f.on))
         .collect();
-    assert_eq!(features, [("avx", false), ("rdrand", true)]);
+    assert_eq!(features, [("aes", false), ("rdrand", true)]);
     assert_eq!(machine.memory_bytes, 1 << 30);
     assert_eq!(machine.boot.append, "console=ttyS0 root=/dev/vda1,x");
     let [first, second] = &machine.drives[..] else {
@@ -255,6 +255,14 @@ fn bad_flags_say_what_is_wrong() {
             "-cpu: unknown CPU feature \"avx3\"; did you mean \"avx\"?",
         ),
         (
+            "-kernel k -cpu pentium5",
+            "-cpu: unknown CPU model \"pentium5\"; did you mean \"pentium\"?",
+        ),
+        (
+            "-kernel k -cpu 486,+vmx",
+            "-cpu: vmx: Atoll's CPU does not have this feature",
+        ),
+        (
             "-kernel k --engine jot",
             "--engine: unknown value \"jot\"; did you mean \"jit\"?",
         ),
@@ -302,17 +310,40 @@ fn the_worker_is_told_no_path() {
         policy: Policy::Exact,
         script: Vec::new(),
         kernel: Some(Blob { index: 0, len: 10 }),
-        initrd: None,
+        modules: vec![(Blob { index: 1, len: 3 }, "m arg".into())],
     };
     let told = WorkerMachine::new(&machine, resolved);
     let bytes = told.to_bytes();
     assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
     assert_eq!(WorkerMachine::from_bytes(&bytes).unwrap(), told);
+    assert_eq!(told.guest.modules, ["m arg"]);
     assert_eq!(told.guest.places[0].kind, PlaceKind::Serial { index: 0 });
     assert_eq!(told.guest.places[1].id, "d");
     for cut in 0..bytes.len() {
         assert!(WorkerMachine::from_bytes(&bytes[..cut]).is_err());
     }
+}
+
+#[test]
+fn an_initrd_is_one_file_or_several_with_arguments() {
+    let machine = flags("-kernel k -initrd 'a/one x y,b,,c,/d z'").unwrap();
+    let initrd = machine.boot.initrd.unwrap();
+    let files = |exists: bool| -> Vec<_> {
+        let files = initrd.files(|_| exists).into_iter();
+        files
+            .map(|file| (file.path.display().to_string(), file.text))
+            .collect()
+    };
+    let pair = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    assert_eq!(
+        files(false),
+        [
+            pair("a/one", "one x y"),
+            pair("b,c", "b,c"),
+            pair("/d", "d z")
+        ]
+    );
+    assert_eq!(files(true), [pair("a/one x y,b,,c,/d z", "d z")]);
 }
 
 #[test]

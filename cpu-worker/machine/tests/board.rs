@@ -42,6 +42,7 @@ fn rig(script: Vec<ScriptStep>) -> Rig {
             features: Vec::new(),
         },
         append: String::new(),
+        modules: Vec::new(),
         places: vec![Place {
             id: "serial0".into(),
             kind: PlaceKind::Serial { index: 0 },

@@ -124,9 +124,16 @@ impl Worker {
         let links = SharedLinks::new(Links::new(clients, wire)?);
 
         let kernel = incoming.blob(0).context("no kernel was given")?;
-        let initrd = incoming.blob(1).ok();
-        let images = Images::read(&kernel, initrd.as_ref())?;
-        let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.initrd);
+        let module = |n: usize| {
+            incoming
+                .blob(1 + n as u16)
+                .with_context(|| format!("module {n} is missing"))
+        };
+        let modules = (0..spec.guest.modules.len())
+            .map(module)
+            .collect::<Result<Vec<_>, _>>()?;
+        let images = Images::read(&kernel, &modules)?;
+        let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.modules);
         let machine = build_machine(&spec, &memory, images, &links)?;
         Ok(Worker {
             machine,
@@ -230,11 +237,11 @@ fn build_machine(
     let clock = &mut cpu.state.clock;
     clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
     clock.charges = u32::from(guest.icount_shift.is_none());
-    images.plan(guest)?;
+    images.plan(guest, cpu.features())?;
     let plan = guest.clone();
     let boot = Box::new(move |cpu: &mut Cpu| {
         let (chunks, entry) = images
-            .plan(&plan)
+            .plan(&plan, cpu.features())
             .expect("the same images were planned before");
         boot::start(cpu, &chunks, &entry);
     });
@@ -303,10 +310,11 @@ fn disk(links: &SharedLinks, place: u16) -> anyhow::Result<pc::Disk> {
 
 /// The CPU that the guest sees.
 fn cpu_model(guest: &GuestMachine) -> anyhow::Result<Model> {
-    let mut model = Model::default();
+    let name = guest.cpu.model.name();
+    let mut model =
+        Model::named(name).with_context(|| format!("there is no CPU model named {name}"))?;
     for feature in &guest.cpu.features {
-        let name = feature.name.to_uppercase().replace(['.', '-'], "_");
-        let Some(bit) = Features::from_name(&name) else {
+        let Some(bit) = Features::named(&feature.name) else {
             bail!("the CPU has no feature named {}", feature.name);
         };
         model.features.set(bit, feature.on);
@@ -322,5 +330,25 @@ fn engine_mode(engine: machine_spec::Engine) -> Mode {
         machine_spec::Engine::Interp => Mode::Interp,
         machine_spec::Engine::Jit => Mode::Jit,
         machine_spec::Engine::Lockstep => Mode::Lockstep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_x86::system::models;
+    use machine_spec::cpu::{CpuModel, FEATURES};
+
+    /// A user's names and the engine's are two lists in two crates that do not know each other.
+    #[test]
+    fn the_names_that_users_write_are_the_engines() {
+        assert_eq!(CpuModel::ALL.map(CpuModel::name).as_slice(), models::NAMES);
+        let mut named = Features::empty();
+        for feature in FEATURES {
+            let bit = Features::named(feature.name);
+            assert_eq!(bit.is_some(), feature.offered, "{}", feature.name);
+            named |= bit.unwrap_or_default();
+        }
+        assert_eq!(Features::IMPLEMENTED.difference(named), Features::empty());
     }
 }

@@ -68,13 +68,25 @@ pub fn state_hash(
 
 impl Trail {
     /// The first line: everything that the run depends on.
-    pub fn head(guest: &[u8], kernel: &[u8], initrd: &[u8]) -> String {
+    pub fn head(guest: &[u8], kernel: &[u8], modules: &[Vec<u8>]) -> String {
         let hash = |bytes: &[u8]| hex(blake3::hash(bytes).as_bytes());
+        // One module, the initial RAM disk, is named by its own hash; several by the hash of theirs.
+        let initrd = match modules {
+            [] => hash(&[]),
+            [one] => hash(one),
+            several => hash(
+                several
+                    .iter()
+                    .map(|bytes| hash(bytes))
+                    .collect::<String>()
+                    .as_bytes(),
+            ),
+        };
         format!(
             "{{\"trail\":{VERSION},\"machine\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
             hash(guest),
             hash(kernel),
-            hash(initrd)
+            initrd
         )
     }
 

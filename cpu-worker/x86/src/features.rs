@@ -1,4 +1,6 @@
 //! What a CPU model can do. One set gates CPUID and #UD alike, so that what CPUID says is what works.
+//!
+//! A feature's name, for users, is its constant's in lower case.
 
 bitflags::bitflags! {
     /// Instruction-set extensions and architectural abilities, named as in /proc/cpuinfo.
@@ -77,6 +79,7 @@ bitflags::bitflags! {
         const CLZERO = 1 << 70;
         const SSE4A = 1 << 71;
         const WBNOINVD = 1 << 72;
+        const ARAT = 1 << 73;
     }
 }
 
@@ -139,6 +142,7 @@ impl Features {
             Features::LAHF_LM,
             Features::PREFETCHW,
             Features::INVARIANT_TSC,
+            Features::ARAT,
         ];
         let mut i = 0;
         while i < on.len() {
@@ -147,4 +151,20 @@ impl Features {
         }
         f
     };
+
+    /// Everything that the engine has. A model is offered what is in here of its features, and no more.
+    pub const IMPLEMENTED: Features = Features::DEFAULT
+        .union(Features::ADX)
+        .union(Features::LZCNT)
+        .union(Features::MMXEXT)
+        .union(Features::SMAP)
+        .union(Features::SMEP)
+        .union(Features::UMIP)
+        .union(Features::XSAVEOPT);
+
+    /// The feature of this name, if the engine has it.
+    pub fn named(name: &str) -> Option<Features> {
+        let feature = Features::from_name(&name.to_ascii_uppercase())?;
+        Features::IMPLEMENTED.contains(feature).then_some(feature)
+    }
 }

@@ -217,13 +217,19 @@ fn build(config: Config) -> (Machine, Memory) {
     cpu.state.clock.charges = 1;
     let images = Images {
         kernel: config.kernel,
-        initrd: config.initrd,
+        modules: guest
+            .modules
+            .iter()
+            .map(|_| config.initrd.clone())
+            .collect(),
     };
     images
-        .plan(&guest)
+        .plan(&guest, cpu.features())
         .unwrap_or_else(|error| panic!("{error}"));
     let boot = Box::new(move |cpu: &mut Cpu| {
-        let (chunks, entry) = images.plan(&guest).expect("it was planned before");
+        let (chunks, entry) = images
+            .plan(&guest, cpu.features())
+            .expect("it was planned before");
         boot::start(cpu, &chunks, &entry);
     });
     let bytes = config.memory_bytes;
@@ -267,6 +273,11 @@ fn guest(config: &Config) -> GuestMachine {
             features: Vec::new(),
         },
         append: config.append.clone(),
+        modules: if config.initrd.is_empty() {
+            Vec::new()
+        } else {
+            vec!["initrd".into()]
+        },
         places,
         rtc_epoch: 1_700_000_000,
         icount_shift: None,

@@ -3,8 +3,6 @@
 //! The hardware is the fixed-feature PM block of [`crate::map::PM_BASE`] with power button, S5 and a reset register. PCI interrupt
 //! pins are wired straight to I/O APIC inputs 16 to 23.
 
-use std::borrow::Cow;
-
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Name, Package,
     PackageBuilder, Path, ResourceTemplate, Scope,
@@ -46,13 +44,7 @@ impl Tables {
         xsdt.add_entry(madt);
         let xsdt = area.place(&bytes_of(&xsdt));
         area.fill(rsdp_at, &bytes_of(&Rsdp::new(OEM, xsdt)));
-        (
-            Chunk {
-                address: map::ACPI_TABLES,
-                bytes: Cow::Owned(area.0),
-            },
-            map::ACPI_TABLES,
-        )
+        (Chunk::new(map::ACPI_TABLES, area.0), map::ACPI_TABLES)
     }
 
     fn dsdt(&self) -> Vec<u8> {

@@ -1,11 +1,14 @@
-//! Direct boot of a bzImage by the 64-bit boot protocol (Linux `Documentation/arch/x86/boot.rst`).
+//! Direct boot of a bzImage by the 64-bit or the 32-bit boot protocol (Linux `Documentation/arch/x86/boot.rst`).
 //!
-//! The kernel is entered at its 64-bit entry point with a flat GDT and an identity mapping of the first 4 GiB. Field offsets are
-//! those of `struct boot_params` and `struct setup_header`.
+//! The kernel's real-mode half is not run: what it would find out from a BIOS stands in the zero page. A kernel with a 64-bit entry
+//! point starts there, with an identity mapping of the first 4 GiB; all others at their 32-bit entry point without paging. Field
+//! offsets are those of `struct boot_params` and `struct setup_header`.
 
 use std::borrow::Cow;
 
-use super::{Chunk, Entry, memory_map};
+use super::layout::{BOOT_CS, BOOT_DS, Fields, GDT_LIMIT, c_string, gdt, identity_map};
+use super::zero_page::{ZeroPage, field};
+use super::{Boot, Chunk, Entry, LoadError, Loaded, Module, Start};
 use crate::map;
 
 const GDT: u64 = 0x500;
@@ -13,288 +16,239 @@ const STACK: u64 = 0x7ff0;
 const BOOT_PARAMS: u64 = 0x7000;
 const PAGE_TABLES: u64 = 0x9000;
 const COMMAND_LINE: u64 = 0x2_0000;
-/// Selectors `__BOOT_CS` and `__BOOT_DS` of the protocol.
-const BOOT_CS: u16 = 0x10;
-const BOOT_DS: u16 = 0x18;
+/// Where a bzImage lies unless it says something else.
+const HIGH: u64 = 0x10_0000;
 
-/// Offsets in the kernel image and in `boot_params`.
-mod field {
-    pub(super) const E820_ENTRIES: usize = 0x1e8;
-    pub(super) const SETUP_SECTS: usize = 0x1f1;
-    pub(super) const BOOT_FLAG: usize = 0x1fe;
-    pub(super) const JUMP: usize = 0x200;
-    pub(super) const HEADER: usize = 0x202;
-    pub(super) const VERSION: usize = 0x206;
-    pub(super) const TYPE_OF_LOADER: usize = 0x210;
-    pub(super) const LOADFLAGS: usize = 0x211;
-    pub(super) const RAMDISK_IMAGE: usize = 0x218;
-    pub(super) const RAMDISK_SIZE: usize = 0x21c;
-    pub(super) const HEAP_END_PTR: usize = 0x224;
-    pub(super) const CMD_LINE_PTR: usize = 0x228;
-    pub(super) const INITRD_ADDR_MAX: usize = 0x22c;
-    pub(super) const RELOCATABLE: usize = 0x234;
-    pub(super) const XLOADFLAGS: usize = 0x236;
-    pub(super) const CMDLINE_SIZE: usize = 0x238;
-    pub(super) const PREF_ADDRESS: usize = 0x258;
-    pub(super) const INIT_SIZE: usize = 0x260;
-    pub(super) const ACPI_RSDP: usize = 0x70;
-    pub(super) const E820_TABLE: usize = 0x2d0;
+/// What versions of the protocol before 2.02 have instead of a pointer: a magic number, and the offset of the command line from this
+/// address.
+const OLD_BASE: u64 = 0x9_0000;
+const OLD_MAGIC: u16 = 0xa33f;
+const OLD_COMMAND_LINE: u64 = 0x9_8000;
+
+/// Whether the image has a setup header.
+pub(super) fn is_linux(kernel: &[u8]) -> bool {
+    let image = Fields(kernel);
+    image.u16(field::BOOT_FLAG as u64) == Some(0xaa55)
+        && image.bytes(field::HEADER as u64, 4) == Some(b"HdrS")
 }
 
-/// Why a kernel cannot be booted.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum LoadError {
-    #[error(
-        "the kernel is no bzImage: {0}; give a Linux kernel for x86 (for example /boot/vmlinuz-*)"
-    )]
-    NotBzImage(&'static str),
-    #[error("the kernel is truncated: its header asks for {needed} bytes, the file has {found}")]
-    Truncated { needed: u64, found: u64 },
-    #[error(
-        "the kernel speaks boot protocol {0}.{1:02} without a 64-bit entry point; Atoll boots 64-bit kernels of protocol 2.12 or later"
-    )]
-    No64BitEntry(u8, u8),
-    #[error("{what} needs {needed} bytes of RAM, but the guest has {available}; raise -m")]
-    TooLarge {
-        what: &'static str,
-        needed: u64,
-        available: u64,
-    },
-    #[error("the command line has {found} bytes, the kernel takes {limit}")]
-    CommandLine { found: usize, limit: usize },
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    bytes[at..at + value.len()].copy_from_slice(value);
-}
-
-/// What the setup header says.
-struct Header {
-    setup_bytes: usize,
-    header_end: usize,
+/// What the setup header says, with the defaults of the protocol's older versions.
+struct Header<'a> {
+    version: u16,
+    raw: &'a [u8],
+    payload: &'a [u8],
+    load_at: u64,
+    entry: u64,
+    long: bool,
     initrd_max: u64,
     cmdline_max: usize,
-    pref_address: u64,
     init_size: u64,
 }
 
-fn parse_header(kernel: &[u8]) -> Result<Header, LoadError> {
-    if kernel.len() < field::INIT_SIZE + 8 {
-        return Err(LoadError::NotBzImage("it is shorter than a setup header"));
+fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError> {
+    const SHORT: LoadError = LoadError::Malformed("it is shorter than a setup header");
+    let image = Fields(kernel);
+    let u8 = |at: usize| image.u8(at as u64).ok_or(SHORT);
+    let u16 = |at: usize| image.u16(at as u64).ok_or(SHORT);
+    let u32 = |at: usize| image.u32(at as u64).ok_or(SHORT);
+    let version = u16(field::VERSION)?;
+    if version < 0x200 || u8(field::LOADFLAGS)? & 1 == 0 {
+        return Err(LoadError::LoadsLow);
     }
-    if u16_at(kernel, field::BOOT_FLAG) != 0xaa55
-        || &kernel[field::HEADER..field::HEADER + 4] != b"HdrS"
-    {
-        return Err(LoadError::NotBzImage("the signature HdrS is missing"));
-    }
-    let version = u16_at(kernel, field::VERSION);
-    if kernel[field::LOADFLAGS] & 1 == 0 {
-        return Err(LoadError::NotBzImage("it is a zImage that loads low"));
-    }
-    if version < 0x20c || u16_at(kernel, field::XLOADFLAGS) & 1 == 0 {
-        return Err(LoadError::No64BitEntry((version >> 8) as u8, version as u8));
-    }
-    let sectors = match kernel[field::SETUP_SECTS] {
+    let since = |first: u16| version >= first;
+    let sectors = match u8(field::SETUP_SECTS)? {
         0 => 4,
         n => usize::from(n),
     };
     let setup_bytes = (sectors + 1) * 512;
     // The protected-mode size in 16-byte units; a truncated file is refused before the guest runs into its end.
-    let payload = u64::from(u32_at(kernel, 0x1f4)) * 16;
-    let needed = setup_bytes as u64 + payload;
-    if (kernel.len() as u64) < needed {
-        return Err(LoadError::Truncated {
-            needed,
-            found: kernel.len() as u64,
-        });
+    let paragraphs = if since(0x204) {
+        u32(field::SYSSIZE)?
+    } else {
+        u32::from(u16(field::SYSSIZE)?)
+    };
+    let needed = setup_bytes as u64 + u64::from(paragraphs) * 16;
+    let found = kernel.len() as u64;
+    if found < needed {
+        return Err(LoadError::Truncated { needed, found });
     }
+    let header_end = (field::HEADER + usize::from(u8(field::JUMP + 1)?)).min(field::HEADER_END);
+    let relocatable = since(0x205) && u8(field::RELOCATABLE)? != 0;
+    let preferred = if since(0x20a) {
+        image.u64(field::PREF_ADDRESS as u64).ok_or(SHORT)?
+    } else {
+        HIGH
+    };
+    let load_at = if relocatable { preferred } else { HIGH };
+    let long = since(0x20c) && u16(field::XLOADFLAGS)? & 1 != 0;
     Ok(Header {
-        setup_bytes,
-        header_end: (field::HEADER + usize::from(kernel[field::JUMP + 1])).min(0x290),
-        initrd_max: u64::from(u32_at(kernel, field::INITRD_ADDR_MAX)),
-        cmdline_max: u32_at(kernel, field::CMDLINE_SIZE) as usize,
-        pref_address: if kernel[field::RELOCATABLE] != 0 {
-            u64_at(kernel, field::PREF_ADDRESS)
-        } else {
-            0x10_0000
+        version,
+        raw: &kernel[field::SETUP_SECTS..header_end],
+        payload: &kernel[setup_bytes..],
+        load_at,
+        entry: match (long, relocatable) {
+            (true, _) => load_at.saturating_add(0x200),
+            (false, true) => load_at,
+            (false, false) => u64::from(u32(field::CODE32_START)?),
         },
-        init_size: u64::from(u32_at(kernel, field::INIT_SIZE)),
+        long,
+        initrd_max: if since(0x203) {
+            u64::from(u32(field::INITRD_ADDR_MAX)?)
+        } else {
+            0x37ff_ffff
+        },
+        cmdline_max: if since(0x206) {
+            u32(field::CMDLINE_SIZE)? as usize
+        } else {
+            255
+        },
+        init_size: if since(0x20a) {
+            u64::from(u32(field::INIT_SIZE)?)
+        } else {
+            0
+        },
     })
+}
+
+/// The initial RAM disk. The kernel takes several archives one after the other, each padded to four bytes.
+pub(super) fn initrd<'a>(modules: &[Module<'a>]) -> Cow<'a, [u8]> {
+    match modules {
+        [] => Cow::Borrowed(&[]),
+        [one] => Cow::Borrowed(one.bytes),
+        several => {
+            let mut all = Vec::new();
+            for module in several {
+                all.resize(all.len().next_multiple_of(4), 0);
+                all.extend_from_slice(module.bytes);
+            }
+            Cow::Owned(all)
+        }
+    }
 }
 
 /// Lays out kernel, initrd, command line, boot parameters, GDT and page tables.
 ///
 /// # Errors
-/// [`LoadError`], when the image is not a 64-bit bzImage or does not fit.
-pub fn load<'a>(
-    kernel: &'a [u8],
-    initrd: &'a [u8],
-    command_line: &str,
-    memory_bytes: u64,
-    rsdp: u64,
-) -> Result<(Vec<Chunk<'a>>, Entry), LoadError> {
-    let header = parse_header(kernel)?;
-    let (low_ram, _) = map::split_ram(memory_bytes);
-    let payload = &kernel[header.setup_bytes..];
-    let kernel_end = header.pref_address + header.init_size.max(payload.len() as u64);
-    if kernel_end > low_ram {
-        return Err(LoadError::TooLarge {
-            what: "the kernel",
-            needed: kernel_end,
-            available: low_ram,
-        });
+/// [`LoadError`], when the image is malformed or does not fit.
+pub fn load<'a>(boot: &Boot<'a>) -> Result<Loaded<'a>, LoadError> {
+    let header = parse_header(boot.kernel)?;
+    if header.long && !boot.long_mode {
+        return Err(LoadError::NeedsLongMode);
     }
-    if command_line.len() > header.cmdline_max.min(0xffff) {
-        return Err(LoadError::CommandLine {
-            found: command_line.len(),
-            limit: header.cmdline_max,
-        });
+    let (low_ram, _) = map::split_ram(boot.memory_bytes);
+    let kernel_end = header
+        .load_at
+        .saturating_add(header.init_size.max(header.payload.len() as u64));
+    let too_large = |what, needed| LoadError::TooLarge {
+        what,
+        needed,
+        available: low_ram,
+    };
+    if header.load_at < HIGH || kernel_end > low_ram {
+        return Err(too_large("the kernel", kernel_end));
     }
-    let initrd_top = low_ram.min(header.initrd_max + 1);
-    let initrd_at = initrd_top.saturating_sub(initrd.len() as u64) & !0xfff;
-    if !initrd.is_empty() && initrd_at < kernel_end {
-        let needed = kernel_end + initrd.len() as u64;
-        return Err(LoadError::TooLarge {
-            what: "the kernel with its initrd",
-            needed,
-            available: low_ram,
-        });
+    let limit = header.cmdline_max.min(if header.version < 0x202 {
+        0x7000
+    } else {
+        0xffff
+    });
+    let found = boot.command_line.len();
+    if found > limit {
+        return Err(LoadError::CommandLine { found, limit });
     }
-
-    let params = boot_params(kernel, &header, initrd_at, initrd.len(), memory_bytes, rsdp);
-    let mut chunks = vec![
-        Chunk {
-            address: BOOT_PARAMS,
-            bytes: Cow::Owned(params),
-        },
-        Chunk {
-            address: COMMAND_LINE,
-            bytes: Cow::Owned([command_line.as_bytes(), &[0]].concat()),
-        },
-        Chunk {
-            address: GDT,
-            bytes: Cow::Owned(gdt()),
-        },
-        Chunk {
-            address: PAGE_TABLES,
-            bytes: Cow::Owned(identity_map()),
-        },
-        Chunk {
-            address: header.pref_address,
-            bytes: Cow::Borrowed(payload),
-        },
-    ];
-    if !initrd.is_empty() {
-        chunks.push(Chunk {
-            address: initrd_at,
-            bytes: Cow::Borrowed(initrd),
-        });
+    let initrd = initrd(&boot.modules);
+    let initrd_bytes = initrd.len() as u64;
+    let initrd_at = low_ram
+        .min(header.initrd_max + 1)
+        .saturating_sub(initrd_bytes)
+        & !0xfff;
+    if initrd_bytes > 0 && initrd_at < kernel_end {
+        return Err(too_large(
+            "the kernel with its initrd",
+            kernel_end.saturating_add(initrd_bytes),
+        ));
+    }
+    let mut chunks = parameters(boot, &header, initrd_at, initrd_bytes);
+    chunks.push(Chunk::new(header.load_at, header.payload));
+    if initrd_bytes > 0 {
+        chunks.push(Chunk::new(initrd_at, initrd));
     }
     let entry = Entry {
-        rip: header.pref_address + 0x200,
-        rsi: BOOT_PARAMS,
-        rsp: STACK,
-        cr3: PAGE_TABLES,
+        start: if header.long {
+            Start::Long { cr3: PAGE_TABLES }
+        } else {
+            Start::Flat32
+        },
+        ip: header.entry,
+        ax: 0,
+        bx: 0,
+        si: BOOT_PARAMS,
+        sp: STACK,
         gdt_base: GDT,
-        gdt_limit: 31,
+        gdt_limit: GDT_LIMIT,
         code_selector: BOOT_CS,
         data_selector: BOOT_DS,
     };
     Ok((chunks, entry))
 }
 
-/// The zero page: the kernel's own setup header with the loader's fields filled in, and the memory map.
-fn boot_params(
-    kernel: &[u8],
-    header: &Header,
+/// The chunks in low memory: boot parameters, command line, descriptor and page tables.
+fn parameters<'a>(
+    boot: &Boot<'a>,
+    header: &Header<'a>,
     initrd_at: u64,
-    initrd_len: usize,
-    memory_bytes: u64,
-    rsdp: u64,
-) -> Vec<u8> {
-    let mut page = vec![0u8; 4096];
-    put(
-        &mut page,
-        field::SETUP_SECTS,
-        &kernel[field::SETUP_SECTS..header.header_end],
-    );
-    page[field::TYPE_OF_LOADER] = 0xff;
-    page[field::LOADFLAGS] |= 0x80; // CAN_USE_HEAP
-    put(&mut page, field::HEAP_END_PTR, &0xfe00u16.to_le_bytes());
-    put(
-        &mut page,
-        field::CMD_LINE_PTR,
-        &(COMMAND_LINE as u32).to_le_bytes(),
-    );
-    if initrd_len > 0 {
-        put(
-            &mut page,
-            field::RAMDISK_IMAGE,
-            &(initrd_at as u32).to_le_bytes(),
-        );
-        put(
-            &mut page,
-            field::RAMDISK_SIZE,
-            &(initrd_len as u32).to_le_bytes(),
-        );
+    initrd_bytes: u64,
+) -> Vec<Chunk<'a>> {
+    let old = header.version < 0x202;
+    let command_line_at = if old { OLD_COMMAND_LINE } else { COMMAND_LINE };
+    let mut page = ZeroPage {
+        header: header.raw,
+        command_line_at,
+        initrd_at,
+        initrd_bytes,
+        memory_bytes: boot.memory_bytes,
+        rsdp: boot.rsdp,
     }
-    put(&mut page, field::ACPI_RSDP, &rsdp.to_le_bytes());
-    let ranges = memory_map(memory_bytes);
-    page[field::E820_ENTRIES] = ranges.len() as u8;
-    for (i, (base, len, kind)) in ranges.into_iter().enumerate() {
-        let at = field::E820_TABLE + i * 20;
-        put(&mut page, at, &base.to_le_bytes());
-        put(&mut page, at + 8, &len.to_le_bytes());
-        put(&mut page, at + 16, &(kind as u32).to_le_bytes());
+    .build();
+    if old {
+        let offset = (OLD_COMMAND_LINE - OLD_BASE) as u16;
+        let magic = [OLD_MAGIC.to_le_bytes(), offset.to_le_bytes()].concat();
+        page[field::OLD_CL_MAGIC..field::OLD_CL_MAGIC + 4].copy_from_slice(&magic);
     }
-    page
-}
-
-/// Null, null, flat 64-bit code, flat data.
-fn gdt() -> Vec<u8> {
-    [0u64, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]
-        .iter()
-        .flat_map(|d| d.to_le_bytes())
-        .collect()
-}
-
-/// Identity mapping of 4 GiB by 2 MiB pages: a PML4, a page-directory-pointer table and four page directories.
-fn identity_map() -> Vec<u8> {
-    const PRESENT_WRITE: u64 = 3;
-    let mut tables = vec![0u64; 6 * 512];
-    tables[0] = (PAGE_TABLES + 0x1000) | PRESENT_WRITE;
-    for i in 0..4 {
-        tables[512 + i] = (PAGE_TABLES + 0x2000 + i as u64 * 0x1000) | PRESENT_WRITE;
+    let mut chunks = vec![
+        Chunk::new(BOOT_PARAMS, page),
+        Chunk::new(command_line_at, c_string(boot.command_line)),
+        Chunk::new(GDT, gdt(header.long)),
+    ];
+    if header.long {
+        chunks.push(Chunk::new(PAGE_TABLES, identity_map(PAGE_TABLES)));
     }
-    for (i, entry) in tables[1024..].iter_mut().enumerate() {
-        *entry = ((i as u64) << 21) | 0x80 | PRESENT_WRITE;
-    }
-    tables.iter().flat_map(|e| e.to_le_bytes()).collect()
+    chunks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+        bytes[at..at + value.len()].copy_from_slice(value);
+    }
+
     /// A minimal image with a valid header and `payload` bytes of protected-mode code.
     fn image(payload: usize) -> Vec<u8> {
         let mut k = vec![0u8; 5 * 512 + payload];
         k[field::SETUP_SECTS] = 4;
-        put(&mut k, 0x1f4, &((payload / 16) as u32).to_le_bytes());
+        put(
+            &mut k,
+            field::SYSSIZE,
+            &((payload / 16) as u32).to_le_bytes(),
+        );
         put(&mut k, field::BOOT_FLAG, &0xaa55u16.to_le_bytes());
         k[field::JUMP + 1] = 0x66;
         put(&mut k, field::HEADER, b"HdrS");
         put(&mut k, field::VERSION, &0x20fu16.to_le_bytes());
         k[field::LOADFLAGS] = 1;
+        put(&mut k, field::CODE32_START, &0x10_0000u32.to_le_bytes());
         put(
             &mut k,
             field::INITRD_ADDR_MAX,
@@ -308,47 +262,127 @@ mod tests {
         k
     }
 
-    #[test]
-    fn places_the_initrd_at_the_top_of_low_ram() {
-        let kernel = image(4096);
-        let initrd = vec![7u8; 5000];
-        let (chunks, entry) = load(&kernel, &initrd, "quiet", 64 << 20, 0xe0000).unwrap();
-        let last = chunks.last().unwrap();
-        assert_eq!(last.address, (64 << 20) - 8192);
-        assert_eq!(entry.rip, 0x100_0200);
+    fn boot<'a>(kernel: &'a [u8], command_line: &'a str, memory_bytes: u64) -> Boot<'a> {
+        Boot {
+            kernel,
+            modules: Vec::new(),
+            command_line,
+            memory_bytes,
+            rsdp: 0xe_0000,
+            long_mode: true,
+        }
+    }
+
+    fn with<'a>(mut boot: Boot<'a>, files: &[&'a [u8]]) -> Boot<'a> {
+        boot.modules = files
+            .iter()
+            .map(|bytes| Module { bytes, text: "x" })
+            .collect();
+        boot
     }
 
     #[test]
-    fn refuses_what_is_no_kernel() {
-        assert!(matches!(
-            load(&[0; 100], &[], "", 64 << 20, 0),
-            Err(LoadError::NotBzImage(_))
-        ));
-        assert!(matches!(
-            load(&[0; 10_000], &[], "", 64 << 20, 0),
-            Err(LoadError::NotBzImage(_))
-        ));
-        let mut short = image(4096);
+    fn places_the_initrd_at_the_top_of_low_ram() {
+        let kernel = image(4096);
+        let disk = vec![7u8; 5000];
+        let (chunks, entry) = load(&with(boot(&kernel, "quiet", 64 << 20), &[&disk])).unwrap();
+        let last = chunks.last().unwrap();
+        assert_eq!(last.address, (64 << 20) - 8192);
+        assert_eq!(entry.ip, 0x100_0200);
+        assert_eq!(entry.start, Start::Long { cr3: PAGE_TABLES });
+    }
+
+    #[test]
+    fn joins_several_initrds_with_padding() {
+        let kernel = image(4096);
+        let (chunks, _) = load(&with(boot(&kernel, "", 64 << 20), &[&[1; 5], &[2; 3]])).unwrap();
+        assert_eq!(
+            *chunks.last().unwrap().bytes,
+            [1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 2]
+        );
+    }
+
+    #[test]
+    fn enters_by_what_the_header_offers() {
+        // (version, relocatable, 64-bit entry) and where the kernel lies and starts.
+        let cases = [
+            (0x20f, 1, 1, 0x100_0000, 0x100_0200),
+            (0x20f, 0, 1, 0x10_0000, 0x10_0200),
+            (0x20f, 1, 0, 0x100_0000, 0x100_0000),
+            (0x20c, 0, 0, 0x10_0000, 0x10_0000),
+            (0x207, 1, 1, 0x10_0000, 0x10_0000),
+            (0x204, 1, 1, 0x10_0000, 0x10_0000),
+            (0x200, 0, 0, 0x10_0000, 0x10_0000),
+        ];
+        for (version, relocatable, long, load_at, ip) in cases {
+            let mut kernel = image(4096);
+            put(&mut kernel, field::VERSION, &(version as u16).to_le_bytes());
+            kernel[field::RELOCATABLE] = relocatable;
+            kernel[field::XLOADFLAGS] = long;
+            let (chunks, entry) = load(&boot(&kernel, "", 64 << 20)).unwrap();
+            assert_eq!(chunks.last().unwrap().address, load_at, "{version:#x}");
+            assert_eq!((entry.ip, entry.si), (ip, BOOT_PARAMS), "{version:#x}");
+            assert_eq!(
+                entry.start == Start::Flat32,
+                ip & 0x200 == 0,
+                "{version:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn hands_the_command_line_to_an_old_kernel_in_the_old_way() {
+        let mut kernel = image(4096);
+        put(&mut kernel, field::VERSION, &0x201u16.to_le_bytes());
+        let (chunks, _) = load(&boot(&kernel, "old", 64 << 20)).unwrap();
+        assert_eq!(
+            chunks[0].bytes[field::OLD_CL_MAGIC..][..4],
+            [0x3f, 0xa3, 0, 0x80]
+        );
+        assert_eq!(
+            (chunks[1].address, &*chunks[1].bytes),
+            (0x9_8000, &b"old\0"[..])
+        );
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_booted() {
+        let good = image(4096);
+        let mut short = good.clone();
         short.truncate(3000);
+        let mut low = good.clone();
+        low[field::LOADFLAGS] = 0;
+        let long = "x".repeat(3000);
+        let disk = vec![0; 48 << 20];
+        let error = |boot: &Boot<'_>| load(boot).unwrap_err();
         assert!(matches!(
-            load(&short, &[], "", 64 << 20, 0),
-            Err(LoadError::Truncated { .. })
+            error(&boot(&good[..0x210], "", 64 << 20)),
+            LoadError::Malformed(_)
         ));
         assert!(matches!(
-            load(&image(4096), &[], "", 16 << 20, 0),
-            Err(LoadError::TooLarge {
+            error(&boot(&short, "", 64 << 20)),
+            LoadError::Truncated { .. }
+        ));
+        assert_eq!(error(&boot(&low, "", 64 << 20)), LoadError::LoadsLow);
+        assert!(matches!(
+            error(&boot(&good, "", 16 << 20)),
+            LoadError::TooLarge {
                 what: "the kernel",
                 ..
-            })
+            }
         ));
         assert!(matches!(
-            load(&image(4096), &vec![0; 48 << 20], "", 64 << 20, 0),
-            Err(LoadError::TooLarge { .. })
+            error(&with(boot(&good, "", 64 << 20), &[&disk])),
+            LoadError::TooLarge { .. }
         ));
-        let long = "x".repeat(3000);
         assert!(matches!(
-            load(&image(4096), &[], &long, 64 << 20, 0),
-            Err(LoadError::CommandLine { .. })
+            error(&boot(&good, &long, 64 << 20)),
+            LoadError::CommandLine { .. }
         ));
+        let old_cpu = Boot {
+            long_mode: false,
+            ..boot(&good, "", 64 << 20)
+        };
+        assert_eq!(error(&old_cpu), LoadError::NeedsLongMode);
     }
 }

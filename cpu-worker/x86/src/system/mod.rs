@@ -10,6 +10,7 @@ pub(crate) mod far;
 pub(crate) mod flags;
 pub(crate) mod interrupt;
 pub(crate) mod iret;
+pub mod models;
 pub(crate) mod msr;
 pub(crate) mod port;
 pub(crate) mod segments;
@@ -17,4 +18,4 @@ pub(crate) mod syscall;
 pub(crate) mod tables;
 pub(crate) mod task;
 
-pub use cpuid::Model;
+pub use cpuid::{Model, Vendor};

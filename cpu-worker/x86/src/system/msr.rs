@@ -78,7 +78,36 @@ impl Cpu {
             .wrapping_add(self.state.tsc_offset)
     }
 
+    /// Whether the model has this register, for those that come with a feature.
+    fn has_msr(&self, msr: u32) -> bool {
+        let needed = match msr {
+            TSC => Features::TSC,
+            TSC_ADJUST => Features::TSC_ADJUST,
+            SPEC_CTRL | PRED_CMD | ARCH_CAPABILITIES => Features::ARCH_CAPABILITIES,
+            MTRR_CAP | MTRR_DEF_TYPE | MTRR_VARIABLE..=MTRR_VARIABLE_END => Features::MTRR,
+            _ if MTRR_FIXED.contains(&msr) => Features::MTRR,
+            SYSENTER_CS | SYSENTER_ESP | SYSENTER_EIP => Features::SEP,
+            MCG_CAP | MCG_STATUS => Features::MCA,
+            PAT => Features::PAT,
+            EFER => {
+                let any = Features::SYSCALL | Features::NX | Features::LM;
+                return self.features().intersects(any);
+            }
+            STAR => Features::SYSCALL,
+            LSTAR | CSTAR | SFMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Features::LM,
+            TSC_AUX => {
+                let any = Features::RDTSCP | Features::RDPID;
+                return self.features().intersects(any);
+            }
+            _ => Features::empty(),
+        };
+        self.features().contains(needed)
+    }
+
     fn read_msr(&mut self, msr: u32) -> Option<u64> {
+        if !self.has_msr(msr) {
+            return None;
+        }
         let s = &self.state;
         let v = match msr {
             TSC => self.tsc(),
@@ -89,9 +118,7 @@ impl Cpu {
             MICROCODE_REVISION => MICROCODE,
             PLATFORM_INFO => PLATFORM_INFO_VALUE,
             MTRR_CAP => MTRR_CAP_VALUE,
-            ARCH_CAPABILITIES if self.features().contains(Features::ARCH_CAPABILITIES) => {
-                ARCH_CAPABILITIES_VALUE
-            }
+            ARCH_CAPABILITIES => ARCH_CAPABILITIES_VALUE,
             SYSENTER_CS => s.sysenter_cs,
             SYSENTER_ESP => s.sysenter_esp,
             SYSENTER_EIP => s.sysenter_eip,
@@ -117,6 +144,9 @@ impl Cpu {
     }
 
     fn write_msr(&mut self, msr: u32, v: u64) -> bool {
+        if !self.has_msr(msr) {
+            return false;
+        }
         let canonical = signed_48(v) == v;
         let now = self.state.clock.now_ns();
         let s = &mut self.state;

@@ -6,6 +6,7 @@ use crate::flags::{IF, RF, VM};
 use crate::interp::signed_48;
 use crate::op::{Op, R11, RCX, RDX, RSP, Seg, Width};
 use crate::state::{Segment, attr, cr, mode};
+use crate::system::cpuid::Vendor;
 
 const CODE_64: u16 = attr::P | attr::S | attr::L | attr::G | 0xb;
 const CODE_32: u16 = attr::P | attr::S | attr::DB | attr::G | 0xb;
@@ -25,26 +26,39 @@ fn set_flat(cpu: &mut Cpu, cs: u16, ss: u16, code: u16, dpl: u16) {
     cpu.state.seg[Seg::Ss as usize] = flat(ss, DATA, dpl);
 }
 
-/// SYSCALL. Outside 64-bit mode it is #UD, as on Intel's processors.
+/// SYSCALL. Outside 64-bit mode it is #UD on Intel's processors; on AMD's it goes to CSTAR from compatibility mode, and to the
+/// 32-bit target in STAR where long mode is off (AMD64 Architecture Programmer's Manual vol. 3, SYSCALL).
 pub(crate) fn syscall(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
+    let intel = cpu.model.vendor == Vendor::Intel;
     let s = &mut cpu.state;
-    if s.efer & cr::EFER_SCE == 0 || s.mode & mode::LONG == 0 {
+    let (long, lma) = (s.mode & mode::LONG != 0, s.mode & mode::LMA != 0);
+    if s.efer & cr::EFER_SCE == 0 || s.mode & mode::PROTECTED == 0 || intel && !long {
         return Err(cpu.raise(Fault::UD));
     }
-    s.gpr[RCX as usize] = s.rip();
-    s.gpr[R11 as usize] = s.eflags() & !RF;
-    s.set_rip(s.lstar);
-    let flags = s.eflags() & !s.sfmask & !RF;
-    s.set_eflags(flags);
     let base = (s.star >> 32) as u16;
-    set_flat(cpu, base & !3, (base & !3) + 8, CODE_64, 0);
+    s.gpr[RCX as usize] = s.rip();
+    if lma {
+        s.gpr[R11 as usize] = s.eflags() & !RF;
+        s.set_rip(if long { s.lstar } else { s.cstar });
+        let flags = s.eflags() & !s.sfmask & !RF;
+        s.set_eflags(flags);
+    } else {
+        s.set_rip(s.star & 0xffff_ffff);
+        let flags = s.eflags() & !(IF | VM | RF);
+        s.set_eflags(flags);
+    }
+    let code = if lma { CODE_64 } else { CODE_32 };
+    set_flat(cpu, base & !3, (base & !3) + 8, code, 0);
     cpu.update_mode();
     Ok(())
 }
 
-/// SYSRET to 64-bit (width Q) or compatibility code.
+/// SYSRET to 64-bit (width Q) or 32-bit code; for who has it where, see [`syscall`].
 pub(crate) fn sysret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    if cpu.state.efer & cr::EFER_SCE == 0 || cpu.state.mode & mode::LONG == 0 {
+    let intel = cpu.model.vendor == Vendor::Intel;
+    let mode = cpu.state.mode;
+    let here = mode & mode::LONG != 0 || !intel && mode & mode::PROTECTED != 0;
+    if cpu.state.efer & cr::EFER_SCE == 0 || !here {
         return Err(cpu.raise(Fault::UD));
     }
     let target = cpu.state.gpr[RCX as usize];
@@ -52,7 +66,11 @@ pub(crate) fn sysret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         return Err(cpu.gp(0));
     }
     let s = &mut cpu.state;
-    let flags = s.gpr[R11 as usize] & !(RF | VM);
+    let flags = if mode & mode::LONG != 0 {
+        s.gpr[R11 as usize] & !(RF | VM)
+    } else {
+        s.eflags() | IF
+    };
     let base = (s.star >> 48) as u16;
     s.set_eflags(flags);
     if op.width == Width::Q {
@@ -69,13 +87,17 @@ pub(crate) fn sysret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
+/// SYSENTER. AMD's processors have it outside long mode only.
 pub(crate) fn sysenter(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     let s = &mut cpu.state;
     let cs = s.sysenter_cs as u16;
+    let lma = s.mode & mode::LMA != 0;
+    if lma && cpu.model.vendor == Vendor::Amd {
+        return Err(cpu.raise(Fault::UD));
+    }
     if s.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0 {
         return Err(cpu.gp(0));
     }
-    let lma = s.mode & mode::LMA != 0;
     s.rflags &= !(VM | IF | RF);
     s.gpr[RSP as usize] = s.sysenter_esp;
     s.set_rip(s.sysenter_eip);
@@ -92,6 +114,9 @@ pub(crate) fn sysenter(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
 /// SYSEXIT to 64-bit (width Q) or 32-bit code.
 pub(crate) fn sysexit(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let cs = cpu.state.sysenter_cs as u16;
+    if cpu.state.mode & mode::LMA != 0 && cpu.model.vendor == Vendor::Amd {
+        return Err(cpu.raise(Fault::UD));
+    }
     let bad = cpu.state.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0;
     if bad || cpu.state.cpl() != 0 {
         return Err(cpu.gp(0));
