@@ -84,7 +84,7 @@ impl Machine {
                 index: 0,
                 len: 5000,
             }),
-            initrd: None,
+            modules: Vec::new(),
         };
         let mut out = Outgoing::default();
         out.blob(0, 5000, &kernel).unwrap();

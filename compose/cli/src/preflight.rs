@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// The host's memory beside the guest's own that a run may take.
 const OVERHEAD: u64 = 96 << 20;
-/// A Multiboot header with nothing else.
-const SMALLEST_KERNEL: u64 = 12;
+/// 0x1badb002, which begins a Multiboot header within the first 8 KiB.
+const MULTIBOOT_MAGIC: [u8; 4] = [0x02, 0xb0, 0xad, 0x1b];
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// Everything about the host that stands in the way of `machine`.
@@ -70,15 +70,24 @@ fn readable(path: &Path, what: &str, problems: &mut Problems) -> Option<u64> {
     }
 }
 
-/// Only what no loader of the worker could take is refused here: it knows the kinds of kernels, and says which one it misses.
+/// The marks of a bzImage, of ELF and of Multiboot. The worker's loaders look closer.
 fn check_kernel(path: &Path, problems: &mut Problems) {
+    if readable(path, "kernel", problems).is_none() {
+        return;
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(8192).read_to_end(&mut head));
+    let multiboot = |word: &[u8]| *word == MULTIBOOT_MAGIC;
+    let known = head.get(0x202..0x206) == Some(b"HdrS")
+        || head.starts_with(b"\x7fELF")
+        || head.chunks_exact(4).any(multiboot);
     let shown = path.display();
-    match readable(path, "kernel", problems) {
-        Some(size) if size < SMALLEST_KERNEL => {
-            let text = format!("the kernel '{shown}' is too short to be one");
-            problems.add(&Origin::Whole, text);
-        }
-        _ => {}
+    if head.starts_with(&[0x1f, 0x8b]) {
+        let text = format!("the kernel '{shown}' is compressed; unpack it with gunzip");
+        problems.add(&Origin::Whole, text);
+    } else if read.is_err() || !known {
+        let text = format!("the kernel '{shown}' is no Linux bzImage, Multiboot or ELF file");
+        problems.add(&Origin::Whole, text);
     }
 }
 
@@ -158,7 +167,7 @@ mod tests {
     fn all_problems_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("k"), [0; 10]).unwrap();
+        std::fs::write(path("k"), [0; 1000]).unwrap();
         std::fs::write(path("d.img"), b"QFI\xfb....").unwrap();
         let flags = format!(
             "-kernel {0}/k -initrd {0}/none -drive file={0}/d.img -drive file={0} --stats {0}/no/s -m 500G",
@@ -168,7 +177,7 @@ mod tests {
         draft.read_flags(&flags.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let problems = check(&draft.finish().unwrap()).to_string();
         let expected = [
-            "too short",
+            "bzImage",
             "none",
             "format=qcow2",
             "directory",
