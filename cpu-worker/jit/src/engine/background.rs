@@ -21,6 +21,8 @@ pub(crate) type Place = (u64, u32);
 
 #[derive(Debug)]
 struct Waiting {
+    /// What the plan was made from, as `Plan::code` gives it.
+    code: Vec<(u64, u64)>,
     plan: Plan,
     /// How often the head was reported hot.
     votes: u32,
@@ -83,7 +85,15 @@ impl Background {
 
     /// Takes a plan.
     pub(crate) fn submit(&mut self, place: Place, plan: Plan) {
-        self.waiting.insert(place, Waiting { plan, votes: 1 });
+        let code = plan.code();
+        self.waiting.insert(
+            place,
+            Waiting {
+                plan,
+                code,
+                votes: 1,
+            },
+        );
         self.feed();
     }
 
@@ -100,7 +110,7 @@ impl Background {
             let Some(w) = self.waiting.remove(&place) else {
                 return;
             };
-            let code = w.plan.code();
+            let code = w.code;
             let sent = self.plans.as_ref().is_some_and(|p| p.send(w.plan).is_ok());
             if sent {
                 self.running.push_back(Running {
@@ -124,14 +134,18 @@ impl Background {
         None
     }
 
-    /// The bytes were written: plans made from a line of theirs are forgotten.
-    pub(crate) fn invalidate(&mut self, address: u64, len: u64) {
+    /// The bytes were written: plans made from a line of theirs are forgotten. Gives how many there were.
+    pub(crate) fn invalidate(&mut self, address: u64, len: u64) -> usize {
         let touched =
             |code: &[(u64, u64)]| code.iter().any(|&(at, n)| lines_meet(at, n, address, len));
-        self.waiting.retain(|_, w| !touched(&w.plan.code()));
-        for r in &mut self.running {
-            r.stale |= touched(&r.code);
+        let before = self.waiting.len();
+        self.waiting.retain(|_, w| !touched(&w.code));
+        let mut gone = before - self.waiting.len();
+        for r in self.running.iter_mut().filter(|r| !r.stale) {
+            r.stale = touched(&r.code);
+            gone += usize::from(r.stale);
         }
+        gone
     }
 
     /// Forgets everything.

@@ -237,15 +237,18 @@ impl Engine {
             let (mut at, end) = (w.address, w.address + w.len);
             while at < end {
                 let n = (PAGE - at % PAGE).min(end - at);
-                if let Some(b) = &mut self.background {
-                    b.invalidate(at, n);
-                }
+                let mut gone = match &mut self.background {
+                    Some(b) => b.invalidate(at, n),
+                    None => 0,
+                };
                 if let Some(r) = &mut self.regions {
                     let dropped = r.invalidate(at, n, &mut self.blocks);
                     self.stats.dropped_regions += dropped as u64;
-                    if dropped != 0 {
-                        self.warmth.rewritten(at / PAGE);
-                    }
+                    gone += dropped;
+                }
+                // A plan made in vain counts like a region made in vain.
+                if gone != 0 {
+                    self.warmth.rewritten(at / PAGE);
                 }
                 at += n;
             }
