@@ -39,6 +39,7 @@ $(DISK): | guest
 
 test: checks build guest
 	cargo test $(CARGO_FLAGS) --workspace --exclude guest-tests
+	RUSTFLAGS="--cfg loom" cargo test $(CARGO_FLAGS) --target-dir target/loom -p atoll-transport --lib loom
 	cargo test $(CARGO_FLAGS) -p guest-tests -- --test-threads=2
 
 checks:
