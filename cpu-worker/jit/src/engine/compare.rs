@@ -97,7 +97,12 @@ const LONGEST: usize = 300;
 /// An exit before an instruction that was begun: what it filled, the interpreter fills when it does it, and its sticky flags come then.
 fn settle(region: &mut Outcome, interp: &Outcome, why: Leave) {
     if matches!(why, Leave::Interpret | Leave::Float) {
-        let begun = |place| interp.stored.binary_search_by_key(&place, |s| s.place).is_err();
+        let begun = |place| {
+            interp
+                .stored
+                .binary_search_by_key(&place, |s| s.place)
+                .is_err()
+        };
         region.stored.retain(|s| !begun(s.place));
     }
     if why == Leave::Float {
