@@ -95,9 +95,9 @@ pub fn memory(i: &Instruction, before: &Machine) -> Vec<Range<u64>> {
     use Mnemonic::*;
     match i.mnemonic() {
         Fxsave | Fxsave64 => vec![5..24, 28..32, 416..512],
-        Fnstenv | Fnsave if is_16(i) => vec![6..14],
+        Fnstenv | Fnsave if is_16(i) => std::iter::once(6..14).collect(),
         Fnstenv | Fnsave => vec![2..4, 6..8, 10..12, 12..28],
-        Shld | Shrd if count(i, before) > width(i) => vec![0..8],
+        Shld | Shrd if count(i, before) > width(i) => std::iter::once(0..8).collect(),
         _ => Vec::new(),
     }
 }
