@@ -29,6 +29,11 @@ pub fn scale(st0: F80, st1: F80, env: Env, over: bool) -> Done {
         done.value = [1 << 63, st0[1] & 0x8000 | 0x7fff];
         done.status |= x87::C1;
     }
+    if !over && done.value[1] & 0x7fff == 0 {
+        // Still too small: zero likewise.
+        done.value = [0, st0[1] & 0x8000];
+        done.status &= !x87::C1;
+    }
     done
 }
 

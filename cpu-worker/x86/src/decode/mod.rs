@@ -62,8 +62,8 @@ pub fn decode(bytes: &[u8], mode: u32, features: Features) -> Option<Op> {
             return None;
         }
         // An instruction of more than 15 bytes is #GP(0), not #UD (SDM vol. 2A, 2.3.11).
-        // iced reads on to the limit, and calls it invalid.
-        let too_long = decoder.last_error() == DecoderError::NoMoreBytes || i.len() >= 15;
+        let too_long =
+            decoder.last_error() == DecoderError::NoMoreBytes || is_too_long(&i, &c, bytes);
         let handler = if too_long { raise_gp } else { raise_ud };
         return Some(Op {
             run: handler,
@@ -80,6 +80,16 @@ pub fn decode(bytes: &[u8], mode: u32, features: Features) -> Option<Op> {
         .or_else(|| system::decode(&i, &c))
         .unwrap_or_else(|| invalid(&i, &c));
     Some(op)
+}
+
+/// Whether what is invalid is so for its length: iced reads on to the limit then. One of just 15 bytes may also be a LOCK that is not
+/// allowed, which decodes without that check.
+fn is_too_long(i: &Instruction, c: &Ctx, bytes: &[u8]) -> bool {
+    let options = options(c) | DecoderOptions::NO_INVALID_CHECK;
+    i.len() >= 15
+        && Decoder::with_ip(c.bitness(), bytes, 0, options)
+            .decode()
+            .is_invalid()
 }
 
 fn options(c: &Ctx) -> u32 {
