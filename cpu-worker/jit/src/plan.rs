@@ -8,7 +8,7 @@ use atoll_x86::Op;
 use atoll_x86::op::Kind;
 use rustc_hash::FxHashMap;
 
-use crate::effects::{Class, class};
+use crate::effects::{Class, Rules, class};
 
 /// Virtual pages of a region: the head's and these many before and after.
 pub(crate) const REACH: i64 = 2;
@@ -78,7 +78,7 @@ impl Block {
 /// A region to be translated.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) mode: u32,
+    pub(crate) rules: Rules,
     /// The head is block 0.
     pub(crate) blocks: Vec<Block>,
     /// Physical pages by page offset from the head's (-REACH to REACH).
@@ -100,12 +100,12 @@ impl Plan {
     pub(crate) fn discover(
         source: &mut dyn Source,
         head: i64,
-        mode: u32,
+        rules: Rules,
         cap: usize,
     ) -> Option<Plan> {
         let mut d = Discovery {
             source,
-            mode,
+            rules,
             ops: FxHashMap::default(),
             starts: FxHashMap::default(),
             work: vec![head],
@@ -141,7 +141,7 @@ impl Plan {
 
 struct Discovery<'a> {
     source: &'a mut dyn Source,
-    mode: u32,
+    rules: Rules,
     ops: FxHashMap<i64, Op>,
     /// Block starts; true for entries.
     starts: FxHashMap<i64, bool>,
@@ -188,7 +188,7 @@ impl Discovery<'_> {
         if !(-REACH..=REACH).contains(&last) || self.source.page(last).is_none() {
             return None;
         }
-        if class(&op, self.mode) == Class::Leave {
+        if class(&op, self.rules) == Class::Leave {
             // The interpreter does it, and then looks for an entry right after it.
             self.start(at + i64::from(op.len), true);
             return None;
@@ -214,7 +214,7 @@ impl Discovery<'_> {
                 None
             }
             Kind::JmpInd | Kind::Ret => None,
-            _ if class(op, self.mode) == Class::Call => {
+            _ if class(op, self.rules) == Class::Call => {
                 // The interpreter's block goes on here, so that the place itself is no start that it knows.
                 self.begin(after, false);
                 None
@@ -264,7 +264,7 @@ impl Discovery<'_> {
             .filter_map(|p| self.source.page(p).map(|physical| (p, physical)))
             .collect();
         Some(Plan {
-            mode: self.mode,
+            rules: self.rules,
             blocks,
             pages,
         })
@@ -309,7 +309,7 @@ impl Discovery<'_> {
                     b.end = End::Indirect;
                     return b;
                 }
-                _ if class(op, self.mode) == Class::Call => {
+                _ if class(op, self.rules) == Class::Call => {
                     b.end = End::Call(edge(index, after));
                     return b;
                 }

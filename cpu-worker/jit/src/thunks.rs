@@ -8,6 +8,7 @@ use std::arch::naked_asm;
 
 use atoll_mmu::Intent;
 use atoll_x86::bus::attention;
+use atoll_x86::op::Kind;
 use atoll_x86::state::mode;
 use atoll_x86::{Cpu, Op, Stop};
 
@@ -204,6 +205,8 @@ extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
     // SAFETY: as in `memory`; the region that the call comes from keeps its `Op`s.
     let (cpu, op) = unsafe { (&mut *cpu, &*op) };
     match (op.run)(cpu, op) {
+        // The function may have flushed the translation that the region was entered by: the next fetch is the interpreter's.
+        Ok(()) if op.kind == Kind::Helper && !fetched(cpu) => ran::LEAVE,
         Ok(()) if cpu.state.clock.attention == 0 && !cpu.mmu.ram().code_written() => ran::ON,
         Ok(()) => ran::LEAVE,
         Err(Stop::Again) => {
@@ -216,6 +219,12 @@ extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
         }
         Err(_) => ran::AGAIN,
     }
+}
+
+/// Whether the code TLB holds the page of the next instruction.
+fn fetched(cpu: &mut Cpu) -> bool {
+    let va = cpu.linear_rip();
+    cpu.mmu.peek_fetch(va).is_some()
 }
 
 /// Tells emitted code where its helpers are.

@@ -6,8 +6,9 @@ use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
 use super::background::Background;
-use super::{Engine, Entry, PAGE, REGION};
+use super::{Engine, Entry, Mode, PAGE, REGION};
 use crate::compiler::Compiled;
+use crate::effects::Rules;
 use crate::plan::{Plan, Source};
 
 /// What discovery may look at: the pages that the code TLB holds, and which places were executed.
@@ -69,7 +70,11 @@ impl Engine {
             cpu,
             least: self.warmth.least(),
         };
-        Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, mode, cap)
+        let rules = Rules {
+            mode,
+            reversible: self.mode == Mode::Lockstep,
+        };
+        Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, rules, cap)
     }
 
     /// Makes the region whose head is at RIP, which is at `physical`, and gives its entry.
@@ -117,7 +122,7 @@ impl Engine {
     }
 
     fn install(&mut self, compiled: Compiled) {
-        let mode = compiled.plan.mode;
+        let mode = compiled.plan.rules.mode;
         self.stats.compile_ns += compiled.ns;
         self.stats.translated_instructions += compiled.plan.len() as u64;
         let Some(regions) = self.regions.as_mut() else {

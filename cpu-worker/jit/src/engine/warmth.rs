@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::Mode;
 
 /// Starts of a block before it is compiled.
-const THRESHOLD: u32 = 800;
+const THRESHOLD: u32 = 250;
 /// A page whose regions were dropped this often doubles its threshold each time from then on.
 const PATIENCE: u32 = 4;
 
