@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the design's nevers, enforced on every file and every manifest.
 //!
-//! [`dependencies`] knows who may depend on whom, [`sources`] what may stand in a file. Both are
+//! `dependencies` knows who may depend on whom, `sources` what may stand in a file. Both are
 //! tables with a reason in each row; a rule that has to give way is changed there, in the open.
 
 mod dependencies;
