@@ -10,7 +10,7 @@
 //!   the guest's MXCSR loaded, to tell new flags from stale ones; that also leaves the host's equal to the guest's, so it
 //!   happens once for each change.
 //! - other control bits, all masked: loaded before and restored after.
-//! - something unmasked: run masked, with clear flags; see [`signal`].
+//! - something unmasked: run masked, with clear flags; see `signal`.
 
 use core::arch::asm;
 use core::arch::x86_64::__m128i;
@@ -242,7 +242,7 @@ macro_rules! rx {
 
 static DEFAULT_WORD: u32 = DEFAULT;
 
-/// ADDxx to ADDSUBPx; see [`arithmetic`].
+/// ADDxx to ADDSUBPx; see `arithmetic`.
 #[inline(always)]
 pub fn bin(op: FpBin, fp: Fp, a: X, b: X, mxcsr: u32) -> Done<X> {
     if let Some(value) = scalar::bin(op, fp, a, b, mxcsr) {

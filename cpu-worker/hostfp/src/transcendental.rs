@@ -1,6 +1,6 @@
 //! x87 transcendental functions in integer arithmetic, equal on every host.
 //!
-//! Each is computed to about 120 bits ([`crate::wide`]) and rounded once, by the guest's rounding control, so results are
+//! Each is computed to about 120 bits (`crate::wide`) and rounded once, by the guest's rounding control, so results are
 //! correctly rounded but for cases closer to a rounding boundary than 2^-50 of an ulp: always within 1 ulp. Arguments of
 //! FSIN, FCOS, FSINCOS and FPTAN are reduced by 2/pi to 256 bits, not by the 66 bits of pi that CPUs have.
 //!

@@ -7,7 +7,7 @@
 //! Stack faults, tags, unmasked responses and the exception pointers belong to the caller.
 //!
 //! What is common (see `quick80`) is computed in integers instead, with the same results. The rest:
-//! a guest with the ABI's own control word (0x37f, which is also FNINIT's) runs on the host's: see [`on_host`]. Flags that
+//! a guest with the ABI's own control word (0x37f, which is also FNINIT's) runs on the host's: see `on_host`. Flags that
 //! the guest has already are then reported again or not at all; both mean the same for sticky masked flags.
 
 use core::arch::asm;

@@ -2,7 +2,7 @@
 //!
 //! It keeps to what a real seat promises: effects apply in order when the call returns, an armed timer and a submitted
 //! request come back at their time and in order. It checks everything that a model owes its seat (lines and timers within the
-//! manifest, requests within their bounds). Given a twin, it makes each call a second time through [`wire`](crate::wire) and
+//! manifest, requests within their bounds). Given a twin, it makes each call a second time through [`wire`] and
 //! asserts that result and effects are equal.
 
 use std::collections::BTreeMap;
