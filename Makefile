@@ -3,7 +3,8 @@
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
 #   make isa                the long campaign against the host CPU
-#   make lockstep-debian    the Debian disk's whole boot, interpreter beside translator
+#   make lockstep           the cloud kernel's whole boot, interpreter beside translator
+#   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -17,7 +18,7 @@ DISK   := .atoll/disk.qcow2
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa lockstep-debian build guest checks clean
+.PHONY: run test bench isa lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -53,6 +54,10 @@ checks:
 isa: build
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+
+lockstep: build guest
+	@.ci/setup test
+	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture cloud
 
 lockstep-debian: build
 	@.ci/setup debian
