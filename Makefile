@@ -3,6 +3,7 @@
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
 #   make isa                the long campaign against the host CPU
+#   make debian-test        the Debian disk: systemd, python3, gcc, a long write
 #   make lockstep           the cloud kernel's whole boot, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
@@ -18,7 +19,7 @@ DISK   := .atoll/disk.qcow2
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa lockstep lockstep-debian build guest checks clean
+.PHONY: run test bench isa debian-test lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -54,6 +55,10 @@ checks:
 isa: build
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+
+debian-test: build
+	@.ci/setup debian
+	cargo test $(CARGO_FLAGS) -p guest-tests --test debian -- --ignored --nocapture
 
 lockstep: build guest
 	@.ci/setup test

@@ -176,7 +176,7 @@ impl Board {
             }
             Effect::DmaWrite { address, bytes } => {
                 if self.pci.is_bus_master(device) && self.ram.write(address, bytes) {
-                    self.note(now_ns, device, b"dma", address, bytes);
+                    self.note(now_ns, device, b"dma", address, &[]);
                 }
             }
             Effect::Submit {
@@ -330,7 +330,7 @@ impl Board {
         let mut data = std::mem::take(&mut self.reply);
         match self.backends.reply(place, ticket, &mut data) {
             Ok(status) => {
-                self.note(now_ns, device, b"done", token, &data);
+                self.note(now_ns, device, b"done", token, &[]);
                 self.call(now_ns, device, |model, cx| {
                     model.complete(
                         token,
@@ -440,7 +440,8 @@ impl Board {
         &self.seats
     }
 
-    /// The rolling hash of all events so far: what was applied, to which device, when, and with which bytes.
+    /// The rolling hash of all events so far: what was applied, to which device, when, and with which bytes where the guest's
+    /// RAM does not show them (DMA is seen in the hash of RAM).
     pub fn events_hash(&self) -> [u8; 32] {
         *self.events.finalize().as_bytes()
     }

@@ -7,6 +7,7 @@ const C_PROGRAM: &str = "int printf(const char *, ...); int main(void) { unsigne
     for (int i = 0; i < 1000000; i++) x = x * 48271 % 2147483647; printf(\"x=%lu.\", x); }";
 
 #[test]
+#[ignore = "takes minutes; make debian-test"]
 fn it_computes_and_keeps_its_disk() {
     let outcome = Boot::debian()
         .debian_commands(&[

@@ -13,6 +13,7 @@ use crate::compiler::{Compiled, Compiler};
 use crate::plan::Plan;
 
 /// Plans at the thread at a time: one being compiled, one behind it.
+const WAITING: usize = 256;
 const IN_FLIGHT: usize = 2;
 const STACK: usize = 8 << 20;
 
@@ -81,6 +82,11 @@ impl Background {
             return true;
         }
         self.running.iter().any(|r| r.place == place)
+    }
+
+    /// Whether enough plans wait: more would only grow old, and every store to code looks through them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING
     }
 
     /// Takes a plan.

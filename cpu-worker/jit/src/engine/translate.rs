@@ -94,7 +94,7 @@ impl Engine {
         let Some(background) = &mut self.background else {
             return;
         };
-        if !background.vote(place) {
+        if !background.vote(place) && !background.is_full() {
             let Some(plan) = self.plan(cpu, usize::MAX) else {
                 return;
             };
