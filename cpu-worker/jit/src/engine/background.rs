@@ -12,8 +12,9 @@ use super::regions::lines_meet;
 use crate::compiler::{Compiled, Compiler};
 use crate::plan::Plan;
 
-/// Plans at the thread at a time: one being compiled, one behind it.
+/// Plans that wait at most.
 const WAITING: usize = 256;
+/// Plans at the thread at a time: one being compiled, one behind it.
 const IN_FLIGHT: usize = 2;
 const STACK: usize = 8 << 20;
 
