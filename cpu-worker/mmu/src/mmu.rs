@@ -54,9 +54,9 @@ pub(crate) struct Found {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Mmu {
-    /// The current data set: [`DATA_ENTRIES`] entries.
+    /// The current data set: its first way has [`DATA_ENTRIES`] entries.
     pub data: *mut TlbEntry,
-    /// The current code set: [`CODE_ENTRIES`] entries.
+    /// The current code set: its first way has [`CODE_ENTRIES`] entries.
     pub code: *mut TlbEntry,
     /// For emitted code: what a helper that preserves every register gives back.
     pub answer: u64,
@@ -152,7 +152,7 @@ impl Mmu {
         }
     }
 
-    /// Translates one page of a data access: the one place that fills and evicts data entries. A hit changes nothing.
+    /// Translates one page of a data access: the one place that fills and evicts data entries. A hit in the first way changes nothing.
     pub(crate) fn translate(
         &mut self,
         kind: Privilege,
@@ -160,10 +160,11 @@ impl Mmu {
         write: bool,
     ) -> Result<Found, MemStop> {
         let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
-        let e = self.data_tlb.get(slot);
-        let tag = if write { e.write } else { e.read };
-        if tag & !slow::ALL != va & !OFFSET {
-            self.fill_data(slot, kind, va, write)?;
+        if !self.data_permits(slot, va, write) {
+            self.recall(false, slot, va);
+            if !self.data_permits(slot, va, write) {
+                self.fill_data(slot, kind, va, write)?;
+            }
         }
         let e = self.data_tlb.get(slot);
         let tag = if write { e.write } else { e.read };
@@ -175,6 +176,51 @@ impl Mmu {
                 e.host.wrapping_add(va) as usize
             },
         })
+    }
+
+    fn data_permits(&self, slot: usize, va: u64, write: bool) -> bool {
+        let e = self.data_tlb.get(slot);
+        let tag = if write { e.write } else { e.read };
+        tag & !slow::ALL == va & !OFFSET
+    }
+
+    /// Swaps an entry of the first way with the one behind it, if that is the page's.
+    fn recall(&mut self, code: bool, slot: usize, va: u64) {
+        let behind = behind(code, slot);
+        let (first, second) = (self.entry(code, slot), self.entry(code, behind));
+        if !second.is_empty() && second.virtual_page() == va & !OFFSET {
+            self.put(code, slot, second);
+            self.put(code, behind, first);
+        }
+    }
+
+    fn entry(&self, code: bool, slot: usize) -> TlbEntry {
+        if code {
+            *self.code_tlb.get(slot)
+        } else {
+            *self.data_tlb.get(slot)
+        }
+    }
+
+    /// Replaces an entry, logged.
+    fn put(&mut self, code: bool, slot: usize, e: TlbEntry) {
+        let old = if code {
+            self.code_tlb.put(slot, e)
+        } else {
+            self.data_tlb.put(slot, e)
+        };
+        if self.logging {
+            self.undo.tlb(code, slot, old);
+        }
+    }
+
+    /// Fills an entry of the first way. What it held of another page goes to the second.
+    fn fill_entry(&mut self, code: bool, slot: usize, e: TlbEntry) {
+        let old = self.entry(code, slot);
+        if !old.is_empty() && old.virtual_page() != e.virtual_page() {
+            self.put(code, behind(code, slot), old);
+        }
+        self.put(code, slot, e);
     }
 
     fn fill_data(
@@ -217,10 +263,7 @@ impl Mmu {
         if self.logging {
             e.write |= slow::LOG;
         }
-        let old = self.data_tlb.put(slot, e);
-        if self.logging {
-            self.undo.tlb(false, slot, old);
-        }
+        self.fill_entry(false, slot, e);
         Ok(())
     }
 
@@ -273,6 +316,9 @@ impl Mmu {
         let slot = Tlb::<CODE_ENTRIES>::slot(Mmu::code_set(self.slot, user), va);
         let tag = va & !OFFSET;
         if self.code_tlb.get(slot).read & !slow::ALL != tag {
+            self.recall(true, slot, va);
+        }
+        if self.code_tlb.get(slot).read & !slow::ALL != tag {
             let want = Want {
                 write: false,
                 fetch: true,
@@ -287,10 +333,7 @@ impl Mmu {
                 host: host.map_or(0, |h| (h.host as u64).wrapping_sub(tag)),
                 page: page | attr,
             };
-            let old = self.code_tlb.put(slot, e);
-            if self.logging {
-                self.undo.tlb(true, slot, old);
-            }
+            self.fill_entry(true, slot, e);
         }
         let e = self.code_tlb.get(slot);
         let pa = e.physical() | (va & OFFSET);
@@ -348,5 +391,14 @@ impl Mmu {
             self.writable[page.index / 64] |= 1 << (page.index % 64);
             self.data_tlb.get_mut(slot).write &= !slow::CODE;
         }
+    }
+}
+
+/// The entry of the second way behind one of the first.
+fn behind(code: bool, slot: usize) -> usize {
+    if code {
+        Tlb::<CODE_ENTRIES>::behind(slot)
+    } else {
+        Tlb::<DATA_ENTRIES>::behind(slot)
     }
 }

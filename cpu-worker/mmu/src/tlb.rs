@@ -1,4 +1,7 @@
-//! The TLB: direct-mapped sets of entries that emitted code reads inline.
+//! The TLB: sets of entries in two ways, of which emitted code reads the first inline.
+//!
+//! The second way holds what a fill of the first pushed out, so that two busy pages that share an index cost a swap, not a walk
+//! each time. Both ways are the guest's state: a hit in the first changes nothing, a hit in the second swaps.
 //!
 //! A tag is the virtual page where the access is permitted, else [`INVALID`]. The inline test compares the page of the
 //! access's *last* byte with the tag found by the page of its first, so an access over two pages fails it, and so does any
@@ -8,10 +11,12 @@ use std::ptr::NonNull;
 
 use crate::{OFFSET, PAGE};
 
-/// Entries in a set for data accesses.
-pub const DATA_ENTRIES: usize = 1024;
-/// Entries in a set for instruction fetches.
-pub const CODE_ENTRIES: usize = 256;
+/// Entries in each way of a set for data accesses.
+pub const DATA_ENTRIES: usize = 2048;
+/// Entries in each way of a set for instruction fetches.
+pub const CODE_ENTRIES: usize = 512;
+/// Ways of a set.
+pub(crate) const WAYS: usize = 2;
 
 /// A tag that no address matches, slow bits ignored or not.
 pub(crate) const INVALID: u64 = 0x800;
@@ -70,7 +75,7 @@ impl TlbEntry {
     }
 
     /// The virtual page, whichever tag is valid.
-    fn virtual_page(&self) -> u64 {
+    pub(crate) fn virtual_page(&self) -> u64 {
         let tag = if self.read & INVALID == 0 {
             self.read
         } else {
@@ -79,7 +84,7 @@ impl TlbEntry {
         tag & !OFFSET
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.read & self.write & INVALID != 0
     }
 
@@ -120,7 +125,7 @@ impl Scope {
     }
 }
 
-/// A number of sets of `N` entries each.
+/// A number of sets of [`WAYS`] times `N` entries each: the first way, then the second.
 #[derive(Debug)]
 pub(crate) struct Tlb<const N: usize> {
     /// Owned. Kept as a pointer because emitted code and the inline lookup read it through pointers of their own.
@@ -132,12 +137,14 @@ pub(crate) struct Tlb<const N: usize> {
 }
 
 impl<const N: usize> Tlb<N> {
-    const WORDS: usize = N / 64;
+    /// Entries of a set.
+    const SET: usize = N * WAYS;
+    const WORDS: usize = Self::SET / 64;
 
     pub(crate) fn new(sets: usize) -> Self {
         Tlb {
             entries: NonNull::from(Box::leak(
-                vec![TlbEntry::EMPTY; N * sets].into_boxed_slice(),
+                vec![TlbEntry::EMPTY; Self::SET * sets].into_boxed_slice(),
             )),
             used: vec![0; Self::WORDS * sets].into(),
             large: vec![0; sets].into(),
@@ -148,7 +155,12 @@ impl<const N: usize> Tlb<N> {
     pub(crate) fn base(&mut self, set: usize) -> *mut TlbEntry {
         assert!(set < self.large.len());
         // SAFETY: the set lies inside the allocation.
-        unsafe { self.entries.cast::<TlbEntry>().as_ptr().add(set * N) }
+        unsafe {
+            self.entries
+                .cast::<TlbEntry>()
+                .as_ptr()
+                .add(set * Self::SET)
+        }
     }
 
     #[inline(always)]
@@ -163,10 +175,20 @@ impl<const N: usize> Tlb<N> {
         unsafe { self.entries.as_mut() }
     }
 
-    /// Where the entry for `va` lies.
+    /// Where the entry for `va` lies in the first way.
     #[inline(always)]
     pub(crate) fn slot(set: usize, va: u64) -> usize {
-        set * N + ((va / PAGE) as usize & (N - 1))
+        set * Self::SET + ((va / PAGE) as usize & (N - 1))
+    }
+
+    /// The entry of the second way behind one of the first.
+    pub(crate) fn behind(slot: usize) -> usize {
+        slot + N
+    }
+
+    /// How many entries all sets have.
+    pub(crate) fn len(&self) -> usize {
+        self.all().len()
     }
 
     #[inline(always)]
@@ -178,7 +200,7 @@ impl<const N: usize> Tlb<N> {
     pub(crate) fn put(&mut self, slot: usize, e: TlbEntry) -> TlbEntry {
         self.used[slot / 64] |= 1 << (slot % 64);
         if e.page & (attr::LARGE | attr::HUGE) != 0 {
-            self.large[slot / N] |= large_bit(e.virtual_page());
+            self.large[slot / Self::SET] |= large_bit(e.virtual_page());
         }
         std::mem::replace(&mut self.all_mut()[slot], e)
     }
@@ -214,9 +236,12 @@ impl<const N: usize> Tlb<N> {
 
     /// Drops what translates `va`: its own entry, and every fragment of a large page that holds it.
     pub(crate) fn flush_page(&mut self, set: usize, va: u64, scope: Scope) {
-        let e = &mut self.all_mut()[Self::slot(set, va)];
-        if !e.is_empty() && e.covers(va) && scope.takes(e) {
-            *e = TlbEntry::EMPTY;
+        let first = Self::slot(set, va);
+        for slot in [first, Self::behind(first)] {
+            let e = &mut self.all_mut()[slot];
+            if !e.is_empty() && e.covers(va) && scope.takes(e) {
+                *e = TlbEntry::EMPTY;
+            }
         }
         if self.large[set] & large_bit(va) != 0 {
             self.retain(set, |e| !(e.covers(va) && scope.takes(e)));

@@ -5,7 +5,7 @@
 
 use crate::mmu::Mmu;
 use crate::ram::Ram;
-use crate::tlb::{CODE_ENTRIES, DATA_ENTRIES, INVALID, TlbEntry, slow};
+use crate::tlb::{INVALID, TlbEntry, slow};
 
 #[derive(Clone, Copy, Debug)]
 enum Record {
@@ -174,8 +174,8 @@ impl Mmu {
         };
         match place {
             Place::Memory(pa) => self.ram.read_uint(pa, 8).unwrap_or(0),
-            Place::Data(slot, w) if slot < self.data_entries() => word(self.data_tlb.get(slot), w),
-            Place::Code(slot, w) if slot < self.code_entries() => word(self.code_tlb.get(slot), w),
+            Place::Data(slot, w) if slot < self.data_tlb.len() => word(self.data_tlb.get(slot), w),
+            Place::Code(slot, w) if slot < self.code_tlb.len() => word(self.code_tlb.get(slot), w),
             _ => 0,
         }
     }
@@ -187,13 +187,5 @@ impl Mmu {
             value: self.value_at(place),
         };
         log.places().into_iter().map(value).collect()
-    }
-
-    fn data_entries(&self) -> usize {
-        crate::mmu::SLOTS * 3 * DATA_ENTRIES
-    }
-
-    fn code_entries(&self) -> usize {
-        crate::mmu::SLOTS * 2 * CODE_ENTRIES
     }
 }

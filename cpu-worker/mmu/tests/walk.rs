@@ -1,6 +1,6 @@
 //! The MMU against a naive model of 4-level paging, and the rules of its TLB.
 
-use atoll_mmu::{MemStop, Mmu, PagingRegs, Ram};
+use atoll_mmu::{DATA_ENTRIES, MemStop, Mmu, PagingRegs, Ram};
 use proptest::prelude::*;
 
 const P: u64 = 1;
@@ -133,6 +133,39 @@ fn a_translation_lives_until_it_is_flushed() {
         m.load(VA, 8),
         Err(MemStop::PageFault { code: 0, .. })
     ));
+}
+
+/// Two pages whose entries share a place in the first way.
+#[test]
+fn two_pages_of_one_index_live_side_by_side() {
+    let apart = DATA_ENTRIES as u64 * 4096;
+    let mut m = machine([P | RW | US; 4], false);
+    let other = VA + apart;
+    let pde = PD + (other >> 21 & 511) * 8;
+    m.ram().write_uint(pde, 8, 0x5000 | P | RW);
+    let pte = 0x5000 + (other >> 12 & 511) * 8;
+    m.ram().write_uint(pte, 8, 0x11_0000 | P | RW);
+    m.configure(&regs(false, true, false, false, false));
+    m.set_logging(true);
+    m.store(VA, 8, 1).unwrap();
+    m.store(other, 8, 2).unwrap();
+    // The tables say nothing of either any more; only the TLB knows them.
+    m.ram().write_uint(pde, 8, 0);
+    m.ram().write_uint(PT + (VA >> 12 & 511) * 8, 8, 0);
+    m.take_undo();
+    let before: Vec<u64> = m.visible_tlb().collect();
+    for _ in 0..3 {
+        assert_eq!((m.load(VA, 8), m.load(other, 8)), (Ok(1), Ok(2)));
+    }
+    assert_eq!(m.load(VA, 8), Ok(1));
+    let log = m.take_undo();
+    m.roll_back(&log);
+    assert!(before.iter().copied().eq(m.visible_tlb()));
+    m.invlpg(VA);
+    assert!(m.load(VA, 8).is_err());
+    assert_eq!(m.load(other, 8), Ok(2));
+    m.invlpg(other);
+    assert!(m.load(other, 8).is_err());
 }
 
 #[test]
