@@ -12,13 +12,15 @@
 //!   loads others restores them before it returns; no guest control word can ever trap on the host.
 //! - the host's sticky exception flags are nobody's: a stub may leave them set (the Rust reference, "Rules for inline
 //!   assembly", lets `asm!` do so) and reads them so that stale ones never reach the guest.
-//! - the host's x87 stack is empty between stubs.
+//! - the host's x87 stack is empty between stubs, but for those that work on the guest's own unit (see [`live`]): the emitted code that
+//!   calls them loads it, and has it taken back before Rust runs.
 //!
 //! The host must have SSE4.1 (x86-64-v2).
 //!
 //! Sources: Intel SDM vol. 1 chapters 8, 10 and 11, vol. 2 for each instruction; AMD APM vol. 1 chapter 6.
 
 pub mod approx;
+pub mod live;
 pub mod ops;
 mod quick80;
 pub mod raw;

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use atoll_mmu::Mmu;
 use atoll_x86::bus::Clock;
 use atoll_x86::flags::LazyFlags;
-use atoll_x86::state::{Segment, State};
+use atoll_x86::state::{Segment, State, X87};
 use atoll_x86::{Cpu, op::RIP};
 
 const fn state(offset: usize) -> i32 {
@@ -42,6 +42,10 @@ pub(crate) const FLAG_RESULT: i32 = state(FLAGS + offset_of!(LazyFlags, result))
 pub(crate) const RFLAGS: i32 = state(offset_of!(State, rflags));
 pub(crate) const BUDGET: i32 = state(CLOCK + offset_of!(Clock, budget));
 pub(crate) const MXCSR: i32 = state(offset_of!(State, mxcsr));
+const X87_AT: usize = offset_of!(State, x87);
+pub(crate) const X87_CONTROL: i32 = state(X87_AT + offset_of!(X87, control));
+pub(crate) const X87_IP: i32 = state(X87_AT + offset_of!(X87, ip));
+pub(crate) const X87_DP: i32 = state(X87_AT + offset_of!(X87, dp));
 pub(crate) const DATA_SET: i32 = mmu(offset_of!(Mmu, data));
 pub(crate) const CODE_SET: i32 = mmu(offset_of!(Mmu, code));
 pub(crate) const ANSWER: i32 = mmu(offset_of!(Mmu, answer));
@@ -58,6 +62,12 @@ pub(crate) enum Helper {
     RunOp = 2,
     /// The table of indirect targets.
     Table = 3,
+    /// Not an address: 1 while the host's x87 unit holds the guest's, which it never does while Rust runs.
+    X87Loaded = 4,
+    /// `preserve_all fn()`: loads the guest's x87 unit into the host's.
+    LoadX87 = 5,
+    /// The first of the x87 stubs, see [`atoll_hostfp::live::stubs`].
+    X87Stubs = 6,
 }
 
 /// Where a helper's address is.
@@ -127,7 +137,7 @@ pub(crate) struct Target {
 
 /// Entries of the table of indirect targets.
 pub(crate) const TARGETS: usize = 4096;
-/// No canonical address gives this key: mode words have 14 bits.
+/// No canonical address gives this key: a mode word with these bits would be in long mode and in virtual-8086 mode.
 pub(crate) const NO_TARGET: u64 = 0x5555_5555_5555_5555;
 
 /// What a target is found by: canonical addresses repeat bit 47, so that the mode word fits above it.

@@ -3,10 +3,11 @@
 //! [`Effects::of`] runs `semantics::execute` on an evaluator whose values are empty and which only notes the verbs. So liveness
 //! can never disagree with what the translator does with the same instruction.
 
+use atoll_hostfp::live::{self, Form};
 use atoll_x86::Vector;
 use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::FlagOp;
-use atoll_x86::op::{Cond, Kind, Op, OpFlags, Reg, Seg, Width};
+use atoll_x86::op::{Arg, Cond, Kind, Op, OpFlags, RAX, Reg, Seg, Width};
 use atoll_x86::semantics;
 use atoll_x86::state::mode;
 
@@ -18,6 +19,8 @@ pub(crate) type Regs = u32;
 pub(crate) enum Class {
     /// From its meaning.
     Lifted,
+    /// As the host's own x87 instruction.
+    Host(Form),
     /// A call of its function, all state in memory.
     Call,
     /// Not at all: the region ends before it.
@@ -41,6 +44,12 @@ pub(crate) fn class(op: &Op, rules: Rules) -> Class {
         return Class::Leave;
     }
     let fpu_off = mode & mode::FPU_OFF != 0;
+    if op.kind == X87
+        && mode & (mode::FPU_OFF | mode::X87) == 0
+        && let Some(form) = live::form(op.imm as u16)
+    {
+        return Class::Host(form);
+    }
     match op.kind {
         Jcc | Jmp | Call | Loop | Ret | CallInd | JmpInd if narrow_transfer(op) => Class::Leave,
         MovX | MovPart | VecBin | VecShiftImm | VecShiftReg | VecShuffle | VecUnary
@@ -99,6 +108,26 @@ impl Effects {
         e
     }
 
+    /// The effects of an x87 instruction of the host's, besides those on the unit.
+    pub(crate) fn of_host(op: &Op, form: Form) -> Effects {
+        let mut e = Effects::default();
+        match form {
+            Form::Stack | Form::Clear | Form::Wait => {}
+            Form::Flags => e.writes_flags = true,
+            Form::Move => e.reads_flags = true,
+            Form::StoreStatus if op.dst_arg == Arg::Reg => e.set_reg(Width::W, RAX, ()),
+            Form::Load(_)
+            | Form::Store(_)
+            | Form::LoadControl
+            | Form::StoreControl
+            | Form::StoreStatus => {
+                e.read(gpr_bit(op.base) | gpr_bit(op.index));
+                e.may_leave = true;
+            }
+        }
+        e
+    }
+
     fn read(&mut self, r: Regs) {
         self.reads |= r & !self.defines;
     }
@@ -121,7 +150,8 @@ impl Effects {
 pub(crate) fn needs_flags(op: &Op) -> bool {
     use Kind::*;
     match op.kind {
-        Adc | Sbb | Rcl | Rcr | Cmovcc | Setcc | Jcc | Lahf => true,
+        // Of x87, FCMOVcc alone reads flags.
+        Adc | Sbb | Rcl | Rcr | Cmovcc | Setcc | Jcc | Lahf | X87 => true,
         Loop => op.sub < 2,
         _ => false,
     }

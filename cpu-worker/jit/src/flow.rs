@@ -280,6 +280,7 @@ fn facts(rules: Rules, b: &crate::plan::Block) -> Facts {
         .iter()
         .map(|op| match class(op, rules) {
             Class::Lifted => Effects::of(op),
+            Class::Host(form) => Effects::of_host(op, form),
             // Everything dirty is stored before it, everything live is loaded after it.
             Class::Call | Class::Leave => Effects {
                 may_leave: true,

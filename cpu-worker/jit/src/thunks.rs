@@ -3,9 +3,13 @@
 //! MXCSR: while emitted code runs, it holds the default control (regions are made for that alone, see `mode::MXCSR`) and
 //! gathers the guest's sticky flags. They are added to the state before Rust runs an instruction and at every exit; Rust itself
 //! starts with what the host had.
+//!
+//! x87: emitted code loads the guest's unit into the host's when it first needs it. It is taken back into the state before Rust runs an
+//! instruction and at every exit; behind a failed look-up Rust needs none of it, and finds it put aside.
 
 use std::arch::naked_asm;
 
+use atoll_hostfp::live::{IMAGE_BYTES, Image, Unit, stubs};
 use atoll_mmu::Intent;
 use atoll_x86::bus::attention;
 use atoll_x86::op::Kind;
@@ -15,6 +19,7 @@ use atoll_x86::{Cpu, Op, Stop};
 use crate::abi::{self, Helper, Leave, ran};
 
 const DEFAULT_MXCSR: u32 = 0x1f80;
+const X87_LOADED: i32 = abi::helper(Helper::X87Loaded);
 
 /// Enters a region: `enter(cpu, code, entry) -> Leave`.
 ///
@@ -40,6 +45,12 @@ pub(crate) unsafe extern "sysv64" fn enter(cpu: *mut Cpu, code: usize, entry: u6
         "mov rsi, [r15 + {rip}]",
         "xor ecx, ecx",
         "call rax",
+        "cmp qword ptr [r15 + {x87_loaded}], 0",
+        "je 2f",
+        "mov ebx, eax",
+        "call {take_x87}",
+        "mov eax, ebx",
+        "2:",
         "stmxcsr [rsp + 4]",
         "mov ecx, [rsp + 4]",
         "and ecx, 0x3f",
@@ -57,6 +68,8 @@ pub(crate) unsafe extern "sysv64" fn enter(cpu: *mut Cpu, code: usize, entry: u6
         budget = const abi::BUDGET,
         rip = const abi::RIP_AT,
         mxcsr = const abi::MXCSR,
+        x87_loaded = const X87_LOADED,
+        take_x87 = sym take_x87_thunk,
     )
 }
 
@@ -76,9 +89,10 @@ pub(crate) unsafe extern "sysv64" fn unlinked() {
     )
 }
 
-/// Saves all registers that Rust may change around a call of `$function(cpu, rdi, rsi)`; the result goes to `Mmu::answer`.
+/// Saves all registers that Rust may change around a call of `$function(cpu, rdi, rsi, image)`; the result goes to `Mmu::answer`.
+/// `$before` and `$after` are instructions on the x87 unit and the image at RSP + 256.
 macro_rules! preserving {
-    ($name:ident, $function:ident) => {
+    ($name:ident, $function:ident, [$($before:literal),*], [$($after:literal),*]) => {
         #[unsafe(naked)]
         pub(crate) unsafe extern "sysv64" fn $name() {
             naked_asm!(
@@ -93,7 +107,7 @@ macro_rules! preserving {
                 "push r9",
                 "push r10",
                 "push r11",
-                "sub rsp, 264",
+                "sub rsp, {frame}",
                 "movups [rsp], xmm0",
                 "movups [rsp + 16], xmm1",
                 "movups [rsp + 32], xmm2",
@@ -110,10 +124,13 @@ macro_rules! preserving {
                 "movups [rsp + 208], xmm13",
                 "movups [rsp + 224], xmm14",
                 "movups [rsp + 240], xmm15",
+                $($before,)*
                 "mov rdx, rsi",
                 "mov rsi, rdi",
                 "mov rdi, r15",
+                "lea rcx, [rsp + 256]",
                 "call {function}",
+                $($after,)*
                 "mov [r15 + {answer}], rax",
                 "movups xmm0, [rsp]",
                 "movups xmm1, [rsp + 16]",
@@ -131,7 +148,7 @@ macro_rules! preserving {
                 "movups xmm13, [rsp + 208]",
                 "movups xmm14, [rsp + 224]",
                 "movups xmm15, [rsp + 240]",
-                "add rsp, 264",
+                "add rsp, {frame}",
                 "pop r11",
                 "pop r10",
                 "pop r9",
@@ -145,13 +162,68 @@ macro_rules! preserving {
                 "ret",
                 function = sym $function,
                 answer = const abi::ANSWER,
+                x87_loaded = const X87_LOADED,
+                frame = const FRAME,
             )
         }
     };
 }
 
-preserving!(memory_thunk, memory);
-preserving!(flag_bits_thunk, flag_bits);
+/// The vector registers and an [`Image`]; what makes the stack a multiple of 16 with the eleven words before it.
+const FRAME: usize = 256 + IMAGE_BYTES.next_multiple_of(16) + 8;
+
+/// Puts the guest's x87 unit aside if it is loaded, and loads it again.
+macro_rules! preserving_x87 {
+    ($name:ident, $function:ident) => {
+        preserving!(
+            $name,
+            $function,
+            [
+                "cmp qword ptr [r15 + {x87_loaded}], 0",
+                "je 2f",
+                "fnsave [rsp + 256]",
+                "2:"
+            ],
+            [
+                "cmp qword ptr [r15 + {x87_loaded}], 0",
+                "je 3f",
+                "frstor [rsp + 256]",
+                "3:"
+            ]
+        );
+    };
+}
+
+preserving_x87!(memory_thunk, memory);
+preserving_x87!(flag_bits_thunk, flag_bits);
+preserving!(
+    load_x87_thunk,
+    load_x87,
+    [],
+    [
+        "frstor [rsp + 256]",
+        "mov qword ptr [r15 + {x87_loaded}], 1"
+    ]
+);
+
+/// Takes the guest's x87 unit, which is loaded, back into the state. The host's is left as the ABI wants it. As a function of the
+/// System V ABI, but for the pinned register.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn take_x87_thunk() {
+    naked_asm!(
+        "sub rsp, {frame}",
+        "fnsave [rsp]",
+        "mov qword ptr [r15 + {x87_loaded}], 0",
+        "mov rdi, r15",
+        "mov rsi, rsp",
+        "call {function}",
+        "add rsp, {frame}",
+        "ret",
+        frame = const IMAGE_BYTES.next_multiple_of(16) + 8,
+        x87_loaded = const X87_LOADED,
+        function = sym take_x87,
+    )
+}
 
 /// Adds the sticky flags so far to the state, runs the instruction, and starts with clean flags again.
 #[unsafe(naked)]
@@ -164,6 +236,12 @@ unsafe extern "sysv64" fn run_op_thunk() {
         "mov eax, [rsp]",
         "and eax, 0x3f",
         "or [r15 + {mxcsr}], eax",
+        "cmp qword ptr [r15 + {x87_loaded}], 0",
+        "je 2f",
+        "mov [rsp + 8], rdi",
+        "call {take_x87}",
+        "mov rdi, [rsp + 8]",
+        "2:",
         "mov rsi, rdi",
         "mov rdi, r15",
         "call {function}",
@@ -173,6 +251,8 @@ unsafe extern "sysv64" fn run_op_thunk() {
         "ret",
         mxcsr = const abi::MXCSR,
         mxcsr_default = const DEFAULT_MXCSR,
+        x87_loaded = const X87_LOADED,
+        take_x87 = sym take_x87_thunk,
         function = sym run_op,
     )
 }
@@ -198,6 +278,26 @@ extern "sysv64" fn memory(cpu: *mut Cpu, va: u64, what: u64) -> u64 {
 extern "sysv64" fn flag_bits(cpu: *mut Cpu, _: u64, _: u64) -> u64 {
     // SAFETY: as in `memory`.
     unsafe { &*cpu }.state.flags.bits()
+}
+
+/// The guest's x87 unit, for FRSTOR.
+extern "sysv64" fn load_x87(cpu: *mut Cpu, _: u64, _: u64, image: *mut Image) {
+    // SAFETY: as in `memory`; the thunk has room for the image, and nobody else knows it.
+    let (s, image) = unsafe { (&(*cpu).state.x87, &mut *image) };
+    *image = Image::of(&Unit {
+        regs: s.regs,
+        control: s.control,
+        status: s.status,
+        tags: s.tags,
+    });
+}
+
+/// What FNSAVE saved, into the state. Emitted code has kept the control word there, and the pointers.
+extern "sysv64" fn take_x87(cpu: *mut Cpu, image: *const Image) {
+    // SAFETY: as in `load_x87`.
+    let (s, image) = unsafe { (&mut (*cpu).state.x87, &*image) };
+    let unit = image.unit();
+    (s.regs, s.status, s.tags) = (unit.regs, unit.status, unit.tags);
 }
 
 /// Runs an instruction that is a function of `Cpu`. Everything it may read is in the state, RIP already past it.
@@ -234,4 +334,7 @@ pub(crate) fn install(cpu: &mut Cpu, table: usize) {
     h[Helper::FlagBits as usize] = flag_bits_thunk as *const () as usize;
     h[Helper::RunOp as usize] = run_op_thunk as *const () as usize;
     h[Helper::Table as usize] = table;
+    h[Helper::X87Loaded as usize] = 0;
+    h[Helper::LoadX87 as usize] = load_x87_thunk as *const () as usize;
+    h[Helper::X87Stubs as usize] = stubs();
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use atoll_hostfp::live;
 use atoll_jit::{Exit, Mode};
 use common::{CODE, DATA, cpu, outcome, run};
 
@@ -281,6 +282,70 @@ fn float(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
+/// Where control words for FLDCW are: any rounding and precision. All are masked but the last, with which an x87 exception, in
+/// time, shuts the machine down.
+const CONTROL_WORDS: u32 = 0x3f00;
+const WORDS: u64 = 32;
+
+fn control_words() -> Vec<u8> {
+    let word = |n: u16| match n {
+        31 => 0x0370,
+        _ => (n & 3) << 10 | (n >> 2 & 3) << 8 | if n & 16 == 0 { 0x7f } else { 0xe0ff },
+    };
+    (0..WORDS as u16)
+        .flat_map(|n| word(n).to_le_bytes())
+        .collect()
+}
+
+fn x87(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(24) {
+        0 => {
+            let most = WORDS - u64::from(rng.below(8) != 0);
+            let n = rng.below(most) as u32;
+            let mut c = vec![0xd9, 0xab];
+            c.extend((CONTROL_WORDS + 2 * n).to_le_bytes());
+            c
+        }
+        // FNSTSW AX, FNCLEX, WAIT; FNINIT, FSIN, FPTAN, FYL2X, EMMS.
+        1 => rng
+            .pick(&[&[0xdfu8, 0xe0][..], &[0xdb, 0xe2], &[0x9b]])
+            .to_vec(),
+        2 => rng
+            .pick(&[
+                &[0xdbu8, 0xe3][..],
+                &[0xd9, 0xfe],
+                &[0xd9, 0xf2],
+                &[0xd9, 0xf1],
+                &[0x0f, 0x77],
+            ])
+            .to_vec(),
+        3..=9 => loop {
+            let (escape, n) = (0xd8 + rng.below(8) as u8, rng.below(8) as u8);
+            let form = live::form(u16::from_be_bytes([escape, n << 3]));
+            if form.is_some_and(|f| f != live::Form::LoadControl) {
+                break modrm(rng, &[], &[escape], n, None, false);
+            }
+        },
+        // FCOMI and FUCOMI, and a use of their flags.
+        10 => {
+            let r = rng.below(16) as u8;
+            vec![
+                rng.pick(&[0xdb, 0xdf]),
+                0xe8 + r,
+                0x0f,
+                0x90 + (r ^ 5),
+                0xc0,
+            ]
+        }
+        _ => loop {
+            let code = [0xd8 + rng.below(8) as u8, 0xc0 + rng.below(64) as u8];
+            if live::form(u16::from_be_bytes(code)).is_some() {
+                break code.to_vec();
+            }
+        },
+    }
+}
+
 /// A loop of `n` random instructions with a few forward branches, done `rounds` times, and HLT.
 fn program(rng: &mut Rng, kind: u64, n: usize, rounds: u32) -> Vec<u8> {
     let mut body: Vec<Vec<u8>> = Vec::new();
@@ -289,6 +354,10 @@ fn program(rng: &mut Rng, kind: u64, n: usize, rounds: u32) -> Vec<u8> {
             0 => integer(rng),
             1 => vector(rng),
             2 => float(rng),
+            4 => match rng.below(4) {
+                0 => integer(rng),
+                _ => x87(rng),
+            },
             _ => match rng.below(3) {
                 0 => integer(rng),
                 1 => vector(rng),
@@ -339,6 +408,14 @@ fn check(seed: u64, kind: u64, cases: u64) {
             }
             let data: Vec<u8> = (0..0x4000).map(|_| r.next() as u8).collect();
             assert!(c.mmu.ram().write(DATA, &data));
+            let words = DATA + u64::from(CONTROL_WORDS);
+            assert!(c.mmu.ram().write(words, &control_words()));
+            for st in c.state.x87.regs.iter_mut() {
+                let sign = r.below(2) << 15;
+                *st = [r.next() | 1 << 63, sign | (0x3fe0 + r.below(64))];
+            }
+            c.state.x87.tags = r.next() as u8;
+            c.state.x87.status = (r.below(8) as u16) << 11;
             let text = || format!("seed {seed} case {case}: {code:02x?}");
             let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 run(&mut c, mode, 1_000_000).0
@@ -394,4 +471,9 @@ fn float_programs() {
 #[test]
 fn mixed_programs() {
     check(4000, 3, cases());
+}
+
+#[test]
+fn x87_programs() {
+    check(5000, 4, cases());
 }

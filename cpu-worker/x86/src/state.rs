@@ -88,6 +88,8 @@ pub mod mode {
     pub const ALIGN: u32 = 0x1000;
     /// XCR0.AVX and CR4.OSXSAVE: VEX instructions may run.
     pub const AVX: u32 = 0x2000;
+    /// An x87 exception is unmasked.
+    pub const X87: u32 = 0x4000;
 }
 
 /// Control register bits.
@@ -130,6 +132,9 @@ pub mod cr {
 pub const MXCSR_DEFAULT: u32 = 0x1f80;
 /// The sticky exception flags of MXCSR.
 pub const MXCSR_FLAGS: u32 = 0x3f;
+
+/// The exception masks of the x87 control word.
+pub const X87_MASKS: u16 = 0x3f;
 
 /// Everything that one vCPU holds. Its serial form is the vCPU's part of a snapshot (the TLB is the MMU's).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -260,6 +265,7 @@ impl State {
             self.cr4 & cr::CR4_OSXSAVE != 0 && self.xcr0 & 6 == 6,
             mode::AVX,
         );
+        m |= set(self.x87.control & X87_MASKS != X87_MASKS, mode::X87);
         m
     }
 }

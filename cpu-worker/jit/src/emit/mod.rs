@@ -12,6 +12,7 @@ mod flags;
 mod fp;
 mod memory;
 mod vector;
+mod x87;
 
 use atoll_x86::Op;
 use atoll_x86::state::mode;
@@ -75,6 +76,8 @@ pub(crate) struct Emitter<'a, 'f> {
     region_sig: SigRef,
     preserving_sig: SigRef,
     run_op_sig: SigRef,
+    /// Of what changes no register, without and with an argument.
+    stub_sigs: [SigRef; 2],
     unlinked: usize,
     out: Emitted,
 
@@ -93,6 +96,8 @@ pub(crate) struct Emitter<'a, 'f> {
     transfer: Transfer,
     /// The flags that the last floating-point comparison gave, and its operands.
     compared: Option<(Value, Value, Value)>,
+    /// The host's x87 unit holds the guest's here.
+    x87_loaded: bool,
     exits: Vec<Exit>,
     cpu: Option<(ir::Block, Value)>,
 }
@@ -124,6 +129,11 @@ pub(crate) fn emit(
     let region_sig = b.import_signature(region_signature());
     let preserving_sig = b.import_signature(preserving);
     let run_op_sig = b.import_signature(run_op);
+    let stub_sigs = [0, 1].map(|arguments| {
+        let mut stub = Signature::new(CallConv::PreserveAll);
+        stub.params = vec![AbiParam::new(types::I64); arguments];
+        b.import_signature(stub)
+    });
     let gpr = [(); 16].map(|()| b.declare_var(types::I64));
     let xmm = [(); 16].map(|()| b.declare_var(types::I8X16));
     let budget = b.declare_var(types::I64);
@@ -145,6 +155,7 @@ pub(crate) fn emit(
         region_sig,
         preserving_sig,
         run_op_sig,
+        stub_sigs,
         unlinked,
         out: Emitted {
             entries: Vec::new(),
@@ -162,6 +173,7 @@ pub(crate) fn emit(
         flags_out: vec![Flags::Memory; plan.blocks.len()],
         transfer: Transfer::None,
         compared: None,
+        x87_loaded: false,
         exits: Vec::new(),
         cpu: None,
     };
@@ -398,12 +410,14 @@ impl Emitter<'_, '_> {
             self.test_budget(budget, facts.cost, short);
         }
         self.transfer = Transfer::None;
+        self.x87_loaded = false;
         let mut stopped = false;
         for (k, op) in b.ops.iter().enumerate() {
             self.op = *op;
             self.flags_after = facts.flags_after[k];
             self.next = self.at + i64::from(op.len);
-            if class(op, plan.rules) == Class::Call {
+            let class = class(op, plan.rules);
+            if class == Class::Call {
                 self.call(op, b.end);
                 stopped = true;
                 break;
@@ -412,7 +426,11 @@ impl Emitter<'_, '_> {
                 self.store_regs(self.dirty);
                 self.dirty = 0;
             }
-            if atoll_x86::semantics::execute(self, op).is_err() {
+            let done = match class {
+                Class::Host(form) => self.x87(op, form),
+                _ => atoll_x86::semantics::execute(self, op),
+            };
+            if done.is_err() {
                 unreachable!("`translates` admits only what can be translated");
             }
             self.dirty |= facts.effects[k].writes;

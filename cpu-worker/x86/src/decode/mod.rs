@@ -76,7 +76,7 @@ pub fn decode(bytes: &[u8], mode: u32, features: Features) -> Option<Op> {
     let op = integer::decode(&i, &c)
         .or_else(|| string::decode(&i, &c))
         .or_else(|| sse::decode(&i, &c))
-        .or_else(|| x87::decode(&i, &c))
+        .or_else(|| x87::decode(&i, &c, bytes))
         .or_else(|| system::decode(&i, &c))
         .unwrap_or_else(|| invalid(&i, &c));
     Some(op)

@@ -1,4 +1,6 @@
 //! Decoding of x87: which function of `Cpu`, on which stack register or memory format.
+//!
+//! `Op::imm` is the encoding, from which FOP and the host's stub for the instruction follow: see [`encoding`].
 
 use iced_x86::{Instruction, MemorySize, Mnemonic as M, OpKind, Register};
 
@@ -9,7 +11,7 @@ use crate::semantics::x87_arith as a;
 use crate::semantics::{x87_env as env, x87_trans as t};
 
 /// The instruction, if it is one of x87's.
-pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
+pub(crate) fn decode(i: &Instruction, c: &Ctx, bytes: &[u8]) -> Option<Op> {
     let (run, sub) = arithmetic(i)
         .or_else(|| moves(i))
         .or_else(|| compares(i))
@@ -20,6 +22,7 @@ pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
     }
     let mut op = function(i, c, Kind::X87, run);
     op.sub = sub;
+    op.imm = encoding(&bytes[..i.len()]);
     op.src = stack_register(i);
     if i.op_count() > 0 && matches!(i.op_kind(0), OpKind::Memory | OpKind::Register) {
         set_dst(i, 0, &mut op);
@@ -29,6 +32,15 @@ pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
         _ => Width::D,
     };
     Some(op)
+}
+
+/// The opcode, D8 to DF, and the ModRM byte below it; WAIT (9B) has no ModRM byte, and zero in its place. No prefix looks like either.
+fn encoding(bytes: &[u8]) -> u64 {
+    let escape = bytes.iter().position(|b| b & 0xf8 == 0xd8);
+    match escape.and_then(|at| bytes.get(at..at + 2)) {
+        Some(&[opcode, modrm]) => u64::from(opcode) << 8 | u64::from(modrm),
+        _ => 0x9b00,
+    }
 }
 
 /// FCMOVcc, FCOMI and FUCOMI came with CMOV.

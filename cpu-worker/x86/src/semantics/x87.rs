@@ -14,10 +14,9 @@
 use atoll_hostfp::x87::{C0, C1, C2, C3, DE, Done, Env, F80, FLAGS, IE, OE, PE, UE, ZE};
 
 use crate::cpu::Cpu;
-use crate::eval::Eval;
 use crate::exception::{Fault, Stop, Vector};
-use crate::op::{Op, OpFlags, Width};
-use crate::state::{X87, cr, mode};
+use crate::op::{Op, OpFlags};
+use crate::state::{X87, X87_MASKS, cr, mode};
 
 /// The stack top's bits in the status word.
 pub const TOP: u16 = 7 << 11;
@@ -146,6 +145,15 @@ pub fn update_summary(s: &mut X87) {
     s.status = s.status & !(ES | BUSY) | if pending { ES | BUSY } else { 0 };
 }
 
+/// What follows from a new control word, or a whole new state: ES and B, and the mode word, which knows whether all is masked.
+pub fn adopt(cpu: &mut Cpu) {
+    update_summary(&mut cpu.state.x87);
+    let open = cpu.state.x87.control & X87_MASKS != X87_MASKS;
+    if open != (cpu.state.mode & mode::X87 != 0) {
+        cpu.update_mode_within();
+    }
+}
+
 /// What the unit makes of a control word: bit 6 is always set, reserved bits are clear.
 pub fn control_word(v: u16) -> u16 {
     v & 0x1f7f | 0x40
@@ -158,34 +166,10 @@ pub fn signal(cpu: &mut Cpu, op: &Op, flags: u16) -> bool {
     let unmasked = flags & !s.control & FLAGS != 0;
     if unmasked {
         update_summary(s);
-        note_opcode(cpu, op);
+        // FOP: the low three bits of the opcode and the ModRM byte.
+        s.opcode = op.imm as u16 & 0x7ff;
     }
     unmasked
-}
-
-/// FOP: the low three bits of the first opcode byte and the ModRM byte, fetched again, as nothing else needs them.
-#[cold]
-fn note_opcode(cpu: &mut Cpu, op: &Op) {
-    let fault = cpu.fault;
-    let cs = cpu.state.segment(crate::op::Seg::Cs).base;
-    let base = if op.has(OpFlags::LONG) { 0 } else { cs };
-    let start = cpu
-        .state
-        .rip()
-        .wrapping_sub(op.len.into())
-        .wrapping_add(base);
-    for i in 0..u64::from(op.len) {
-        let Ok(byte) = cpu.load(Width::B, start.wrapping_add(i)) else {
-            break;
-        };
-        if byte & 0xf8 == 0xd8 {
-            if let Ok(modrm) = cpu.load(Width::B, start.wrapping_add(i + 1)) {
-                cpu.state.x87.opcode = ((byte & 7) << 8 | modrm) as u16;
-            }
-            break;
-        }
-    }
-    cpu.fault = fault;
 }
 
 /// A stack underflow (C1 clear) or overflow (C1 set); true if it is unmasked.

@@ -2,12 +2,12 @@
 //!
 //! Environment formats: Intel SDM vol. 1, 8.1.10, figures 8-9 to 8-12.
 
-use super::x87::{self as unit, control_word, ready, st, st_mut, update_summary};
+use super::x87::{self as unit, control_word, ready, st, st_mut};
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::{Fault, Stop};
 use crate::op::{Arg, Op, RAX, Width};
-use crate::state::{X87, cr, mode};
+use crate::state::{X87, X87_MASKS, cr, mode};
 
 type Result = core::result::Result<(), Stop>;
 
@@ -35,15 +35,16 @@ pub fn fnclex(cpu: &mut Cpu, _: &Op) -> Result {
 /// FNINIT: the registers keep their values, tagged empty.
 pub fn fninit(cpu: &mut Cpu, _: &Op) -> Result {
     unit::available(cpu)?;
-    initialise(&mut cpu.state.x87);
+    initialise(cpu);
     Ok(())
 }
 
-fn initialise(s: &mut X87) {
-    *s = X87 {
-        regs: s.regs,
+fn initialise(cpu: &mut Cpu) {
+    cpu.state.x87 = X87 {
+        regs: cpu.state.x87.regs,
         ..X87::default()
     };
+    unit::adopt(cpu);
 }
 
 pub fn fldcw(cpu: &mut Cpu, op: &Op) -> Result {
@@ -51,7 +52,7 @@ pub fn fldcw(cpu: &mut Cpu, op: &Op) -> Result {
     let address = cpu.ea(op, 2)?;
     let v = cpu.load(Width::W, address)? as u16;
     cpu.state.x87.control = control_word(v);
-    update_summary(&mut cpu.state.x87);
+    unit::adopt(cpu);
     Ok(())
 }
 
@@ -149,7 +150,7 @@ fn environment(cpu: &Cpu, w: Width) -> [u32; 7] {
     }
 }
 
-/// The unit with an environment loaded.
+/// The unit with an environment loaded; the caller has it adopted.
 fn with_environment(cpu: &Cpu, w: Width, e: [u32; 7]) -> X87 {
     let mut s = cpu.state.x87;
     s.control = control_word(e[0] as u16);
@@ -170,7 +171,6 @@ fn with_environment(cpu: &Cpu, w: Width, e: [u32; 7]) -> X87 {
             s.opcode = (e[4] >> 16) as u16 & 0x7ff;
         }
     }
-    update_summary(&mut s);
     s
 }
 
@@ -203,8 +203,8 @@ pub fn fnstenv(cpu: &mut Cpu, op: &Op) -> Result {
     let bytes = environment_bytes(op.width);
     let address = cpu.ea(op, bytes as u32)?;
     store_environment(cpu, op.width, address, bytes)?;
-    cpu.state.x87.control |= 0x3f;
-    update_summary(&mut cpu.state.x87);
+    cpu.state.x87.control |= X87_MASKS;
+    unit::adopt(cpu);
     Ok(())
 }
 
@@ -213,6 +213,7 @@ pub fn fldenv(cpu: &mut Cpu, op: &Op) -> Result {
     let address = cpu.ea(op, environment_bytes(op.width) as u32)?;
     let e = load_environment(cpu, op.width, address)?;
     cpu.state.x87 = with_environment(cpu, op.width, e);
+    unit::adopt(cpu);
     Ok(())
 }
 
@@ -227,7 +228,7 @@ pub fn fnsave(cpu: &mut Cpu, op: &Op) -> Result {
         let at = address.wrapping_add(head + 10 * u64::from(i));
         super::x87_arith::store_80(cpu, at, v)?;
     }
-    initialise(&mut cpu.state.x87);
+    initialise(cpu);
     Ok(())
 }
 
@@ -244,5 +245,6 @@ pub fn frstor(cpu: &mut Cpu, op: &Op) -> Result {
         *st_mut(&mut s, i) = [low, high];
     }
     cpu.state.x87 = s;
+    unit::adopt(cpu);
     Ok(())
 }
