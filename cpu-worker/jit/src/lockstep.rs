@@ -1,55 +1,73 @@
 //! Both engines, side by side: a region runs, is taken back, and the interpreter does the same instructions.
 //!
-//! Compared at each exit: registers, flags, MXCSR, x87, virtual time, every byte stored and every TLB entry filled. On a difference the region
-//! is made again with ever fewer instructions until the one that differs is alone.
+//! Compared at each exit: the whole state (registers, flags, MXCSR, x87, virtual time), every byte stored and every TLB entry filled. On a
+//! difference the region is made again with ever fewer instructions until the one that differs is alone.
 
-use atoll_mmu::{Stored, Undo};
+use atoll_mmu::Changes;
 use atoll_x86::{Cpu, State};
 
-/// What a stretch of guest code left behind.
-#[derive(Debug, Clone)]
+use crate::abi::Leave;
+
+/// What one stretch of guest code left behind when it ran as a region and when it was interpreted. Kept from one comparison to the next
+/// for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    /// The state before it.
+    pub(crate) before: State,
+    /// What the region made of it.
+    pub(crate) region: Outcome,
+    /// What the interpreter stored and filled; its state is the vCPU's.
+    pub(crate) interpreter: Changes,
+}
+
+/// What a region left behind.
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) state: State,
-    pub(crate) stored: Vec<Stored>,
+    pub(crate) changes: Changes,
 }
 
-impl Outcome {
-    /// The outcome of what ran since the log was cleared, which is taken back.
-    pub(crate) fn take_back(cpu: &mut Cpu) -> Outcome {
-        let log = cpu.mmu.take_undo();
-        let outcome = Outcome::logged(cpu, &log);
-        cpu.mmu.roll_back(&log);
-        // Code that was overwritten is as it was; the second engine reports it again.
-        cpu.mmu.ram().take_code_writes();
-        cpu.mmu.recycle_undo(log);
-        outcome
-    }
-
-    /// The present state, and what the log says was stored.
-    pub(crate) fn logged(cpu: &Cpu, log: &Undo) -> Outcome {
-        Outcome {
-            state: cpu.state.clone(),
-            stored: cpu.mmu.stored(log),
+impl Comparison {
+    /// Notes what the region did that ran since `before`, and takes it back.
+    pub(crate) fn take_back(&mut self, cpu: &mut Cpu) {
+        self.region.state.clone_from(&cpu.state);
+        cpu.mmu.take_changes(&mut self.region.changes);
+        cpu.mmu.roll_back(&self.region.changes);
+        if cpu.mmu.ram().code_written() {
+            // Code that was overwritten is as it was; the interpreter reports it again.
+            cpu.mmu.ram().take_code_writes();
         }
+        cpu.state.clone_from(&self.before);
     }
 
-    fn registers(&self) -> Vec<u8> {
-        let mut all = Vec::with_capacity(2048);
-        self.state.hash_registers(&mut |b| all.extend_from_slice(b));
-        all
+    /// How many instructions the region did.
+    pub(crate) fn steps(&self) -> i64 {
+        self.before.clock.budget - self.region.state.clock.budget
     }
 
-    /// Whether the present state of `cpu`, with what it stored, is this one; else what differs.
-    pub(crate) fn compare(&self, other: &Outcome) -> Option<String> {
-        if self.registers() == other.registers() && self.stored == other.stored {
+    /// What differs between the region's outcome and the interpreter's after as many instructions; None if nothing does.
+    pub(crate) fn difference(&mut self, cpu: &Cpu, why: Leave) -> Option<String> {
+        let (region, interpreter) = (&mut self.region.state, &cpu.state);
+        // The same flags may be kept in different forms, and attention is for the run loop.
+        if region.flags.bits() == interpreter.flags.bits() {
+            region.flags = interpreter.flags;
+        }
+        region.clock.attention = interpreter.clock.attention;
+        // The sticky flags of an instruction that was begun come when the interpreter does it.
+        if why == Leave::Float {
+            region.mxcsr &= interpreter.mxcsr;
+        }
+        let begun = matches!(why, Leave::Interpret | Leave::Float);
+        let memory = self.region.changes.difference(&self.interpreter, begun);
+        if region == interpreter && memory.is_none() {
             return None;
         }
-        Some(describe(self, other))
+        Some(describe(region, interpreter) + &memory.unwrap_or_default())
     }
 }
 
-/// The differences, a line each.
-fn describe(region: &Outcome, interp: &Outcome) -> String {
+/// The differences of two states, a line each, the region's value first.
+fn describe(a: &State, b: &State) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     let mut line = |name: &str, a: u64, b: u64| {
@@ -57,7 +75,6 @@ fn describe(region: &Outcome, interp: &Outcome) -> String {
             let _ = writeln!(text, "  {name:8} region {a:#018x}  interpreter {b:#018x}");
         }
     };
-    let (a, b) = (&region.state, &interp.state);
     const NAMES: [&str; 18] = [
         "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
         "r13", "r14", "r15", "zero", "rip",
@@ -68,27 +85,16 @@ fn describe(region: &Outcome, interp: &Outcome) -> String {
     line("rflags", a.eflags(), b.eflags());
     line("mxcsr", a.mxcsr.into(), b.mxcsr.into());
     line("budget", a.clock.budget as u64, b.clock.budget as u64);
+    line("deadline", a.clock.deadline_ns, b.clock.deadline_ns);
     for i in 0..16 {
         for half in 0..2 {
             line(&format!("xmm{i}.{half}"), a.xmm[i][half], b.xmm[i][half]);
+            let (a, b) = (a.ymm_high[i][half], b.ymm_high[i][half]);
+            line(&format!("ymm{i}.{}", half + 2), a, b);
         }
     }
-    if a.x87 != b.x87 {
-        let _ = writeln!(
-            text,
-            "  x87 region {:x?}\n  x87 interpreter {:x?}",
-            a.x87, b.x87
-        );
-    }
-    for s in region.stored.iter().filter(|s| !interp.stored.contains(s)) {
-        let _ = writeln!(text, "  only the region: {:x?} = {:#x}", s.place, s.value);
-    }
-    for s in interp.stored.iter().filter(|s| !region.stored.contains(s)) {
-        let _ = writeln!(
-            text,
-            "  only the interpreter: {:x?} = {:#x}",
-            s.place, s.value
-        );
+    if text.is_empty() && a != b {
+        let _ = writeln!(text, "  region {a:x?}\n  interpreter {b:x?}");
     }
     text
 }

@@ -1,7 +1,7 @@
 //! The accesses of the interpreter and the helper behind emitted code's inline lookup.
 
 use crate::mmu::{Found, Intent, Mmu, Privilege};
-use crate::tlb::DATA_ENTRIES;
+use crate::tlb::{DATA_ENTRIES, Tlb, slow};
 use crate::{OFFSET, PAGE};
 
 /// Why a memory access did not complete. Nothing was written.
@@ -31,6 +31,18 @@ pub struct Loc {
 }
 
 impl Loc {
+    /// RAM without marks at this host address.
+    #[inline(always)]
+    fn plain(host: usize, bytes: u32) -> Loc {
+        Loc {
+            host,
+            pa: 0,
+            pa2: 0,
+            first: bytes,
+            device: false,
+        }
+    }
+
     /// Whether it is plain RAM without code marks, so that writing it has no consequences to look for.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
@@ -220,7 +232,33 @@ impl Mmu {
         bytes: u32,
         value: u64,
     ) -> Result<(), MemStop> {
+        let host = self.log_hit(kind, va, bytes);
+        if host != 0 {
+            // SAFETY: as in `store`.
+            unsafe { write_host(host, bytes, value) };
+            return Ok(());
+        }
         self.store_slow(kind, va, &value.to_le_bytes()[..bytes as usize])
+    }
+
+    /// The host address of `bytes` (1, 2, 4 or 8) to be stored to where the log's is the only slow bit, else 0: lockstep sends every store the
+    /// slow way, so this keeps it short.
+    #[inline]
+    fn log_hit(&mut self, kind: Privilege, va: u64, bytes: u32) -> usize {
+        if !self.logging || bytes > 8 {
+            return 0;
+        }
+        let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
+        let e = self.data_tlb.get(slot);
+        if page_of_last(va, bytes) | slow::LOG != e.write {
+            return 0;
+        }
+        let host = e.host.wrapping_add(va) as usize;
+        // SAFETY: without another slow bit the tag names a writable page of RAM, and all bytes lie in it.
+        let old = unsafe { read_host(host, bytes) };
+        let pa = e.physical() | (va & OFFSET);
+        self.undo.store_over(pa, bytes, old);
+        host
     }
 
     /// Translates all of an access: the first page, how many bytes lie in it, and the second page if there is one. That every
@@ -295,13 +333,7 @@ impl Mmu {
     pub fn prepare_write(&mut self, va: u64, bytes: u32) -> Result<Loc, MemStop> {
         let host = self.fast(va, bytes, true);
         if host != 0 {
-            return Ok(Loc {
-                host,
-                pa: 0,
-                pa2: 0,
-                first: bytes,
-                device: false,
-            });
+            return Ok(Loc::plain(host, bytes));
         }
         self.prepare_write_as(self.kind, va, bytes)
     }
@@ -317,6 +349,10 @@ impl Mmu {
         va: u64,
         bytes: u32,
     ) -> Result<Loc, MemStop> {
+        let host = self.log_hit(kind, va, bytes);
+        if host != 0 {
+            return Ok(Loc::plain(host, bytes));
+        }
         let (a, first, b) = self.translate_all(kind, va, bytes, true)?;
         Ok(Loc {
             host: 0,
@@ -393,6 +429,12 @@ impl Mmu {
     /// completed instructions did.
     #[cold]
     pub fn host_for(&mut self, va: u64, bytes: u32, intent: Intent) -> usize {
+        if intent == Intent::Write {
+            let host = self.log_hit(self.kind, va, bytes);
+            if host != 0 {
+                return host;
+            }
+        }
         let mark = self.undo.len();
         let host = self.find_host(va, bytes, intent == Intent::Write);
         if host == 0 && self.logging {

@@ -28,7 +28,7 @@ pub use paging::{PHYS_BITS, PagingRegs};
 pub use ram::{CodeWrite, Ram, RamBuilder};
 pub use span::Span;
 pub use tlb::{CODE_ENTRIES, DATA_ENTRIES, TlbEntry, slow};
-pub use undo::{Place, Stored, Undo};
+pub use undo::Changes;
 
 /// The page size that translation works in.
 pub const PAGE: u64 = 4096;

@@ -186,11 +186,6 @@ impl<const N: usize> Tlb<N> {
         slot + N
     }
 
-    /// How many entries all sets have.
-    pub(crate) fn len(&self) -> usize {
-        self.all().len()
-    }
-
     #[inline(always)]
     pub(crate) fn get(&self, slot: usize) -> &TlbEntry {
         &self.all()[slot]

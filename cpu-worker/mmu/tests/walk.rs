@@ -1,6 +1,6 @@
 //! The MMU against a naive model of 4-level paging, and the rules of its TLB.
 
-use atoll_mmu::{DATA_ENTRIES, MemStop, Mmu, PagingRegs, Ram};
+use atoll_mmu::{Changes, DATA_ENTRIES, MemStop, Mmu, PagingRegs, Ram};
 use proptest::prelude::*;
 
 const P: u64 = 1;
@@ -225,8 +225,9 @@ fn the_log_takes_back_stores_and_fills() {
     m.set_logging(true);
     let before: Vec<u64> = m.visible_tlb().collect();
     m.store(VA + 8, 8, 99).unwrap();
-    let log = m.take_undo();
-    m.roll_back(&log);
+    let mut changes = Changes::default();
+    m.take_changes(&mut changes);
+    m.roll_back(&changes);
     assert!(before.iter().copied().eq(m.visible_tlb()));
     assert_eq!(m.ram().read_uint(0x10_0008, 8), Some(0));
     assert_eq!(

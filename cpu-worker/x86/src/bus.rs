@@ -7,7 +7,7 @@
 ///
 /// Invariant: `now_ns() == deadline_ns - (budget << shift)`. An instruction lowers `budget` by one *before* it runs, so that during an
 /// access `now_ns` counts the accessing instruction itself. A charge lowers it further.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[repr(C)]
 pub struct Clock {
     /// Instructions left until the deadline; negative only by charges.

@@ -137,7 +137,7 @@ pub const MXCSR_FLAGS: u32 = 0x3f;
 pub const X87_MASKS: u16 = 0x3f;
 
 /// Everything that one vCPU holds. Its serial form is the vCPU's part of a snapshot (the TLB is the MMU's).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct State {
     /// General registers in the encoding's order, then ZERO, then RIP; the rest is unused and makes the index a mask.

@@ -1,12 +1,10 @@
 //! Lockstep: runs a region and the interpreter over the same instructions, and finds the instruction where they differ.
 
-use atoll_mmu::Undo;
-use atoll_x86::interp::Exit as Stretch;
-use atoll_x86::{Cpu, State};
+use atoll_x86::Cpu;
 
 use super::{Engine, Entry, Next};
 use crate::abi::Leave;
-use crate::lockstep::Outcome;
+use crate::lockstep::Comparison;
 
 impl Engine {
     /// Runs a region, takes it back, interprets as many instructions, and compares.
@@ -14,78 +12,81 @@ impl Engine {
     /// # Panics
     /// On a difference, with both states and the instruction: there is nothing to go on from.
     pub(crate) fn run_lockstep(&mut self, cpu: &mut Cpu, entry: Entry) -> Next {
-        let before = cpu.state.clone();
-        let (mut region, why) = self.region_outcome(cpu, entry, &before);
-        let steps = before.clock.budget - region.state.clock.budget;
-        self.stats.compiled_instructions += steps as u64;
-        if steps == 0 {
-            return match why {
-                Leave::Budget => Next::ToDeadline,
-                _ => Next::Here,
-            };
-        }
-        let (interp, log) = self.interpreter_outcome(cpu, region.state.clock.budget);
-        settle(&mut region, &interp, why);
-        if let Some(difference) = region.compare(&interp) {
-            cpu.mmu.roll_back(&log);
-            let culprit = self.name_instruction(cpu, &before);
+        let mut c = self.comparison.take().unwrap_or_default();
+        let (why, difference) = self.compare(cpu, entry, &mut c);
+        let steps = c.steps();
+        if let Some(difference) = difference {
+            cpu.mmu.roll_back(&c.interpreter);
+            let b = std::mem::take(&mut c.before);
+            let culprit = self.name_instruction(cpu, &mut c, &b);
             panic!(
                 "lockstep: the engines differ\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
                  flags {:#x}",
-                before.rip(),
-                before.mode,
-                before.gpr,
-                before.eflags()
+                b.rip(),
+                b.mode,
+                b.gpr,
+                b.eflags()
             );
         }
-        cpu.mmu.recycle_undo(log);
+        self.comparison = Some(c);
+        self.stats.comparisons += 1;
+        self.stats.compiled_instructions += steps as u64;
         match why {
             Leave::Interpret | Leave::Float => Next::Here,
+            Leave::Budget if steps == 0 => Next::ToDeadline,
+            _ if steps == 0 => Next::Here,
             _ => Next::Anywhere,
         }
     }
 
-    fn region_outcome(&mut self, cpu: &mut Cpu, entry: Entry, before: &State) -> (Outcome, Leave) {
-        let log = cpu.mmu.take_undo();
-        cpu.mmu.recycle_undo(log);
+    /// Runs both from the present state. The interpreter's outcome stays.
+    fn compare(
+        &mut self,
+        cpu: &mut Cpu,
+        entry: Entry,
+        c: &mut Comparison,
+    ) -> (Leave, Option<String>) {
+        c.before.clone_from(&cpu.state);
+        cpu.mmu.forget_changes();
         let why = self.enter(cpu, entry);
-        let outcome = Outcome::take_back(cpu);
-        cpu.state = before.clone();
-        (outcome, why)
+        c.take_back(cpu);
+        self.interpret_until(cpu, c.region.state.clock.budget);
+        cpu.mmu.take_changes(&mut c.interpreter);
+        (why, c.difference(cpu, why))
     }
 
-    /// Interprets until the budget is `until`. What was stored stays; the log tells how to take it back.
-    fn interpreter_outcome(&mut self, cpu: &mut Cpu, until: i64) -> (Outcome, Undo) {
-        let log = cpu.mmu.take_undo();
-        cpu.mmu.recycle_undo(log);
+    /// Interprets until the budget is `until`.
+    fn interpret_until(&mut self, cpu: &mut Cpu, until: i64) {
         // The deadline comes nearer, and time stays what it is.
         let ahead = (until << cpu.state.clock.shift) as u64;
         cpu.state.clock.budget -= until;
         cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_sub(ahead);
-        while let Stretch::Tagged(_) | Stretch::Hot = self.blocks.run(cpu, u32::MAX, true) {}
+        // However it ends: if not at the end of the budget, the states differ.
+        self.blocks.replay(cpu);
         cpu.state.clock.budget += until;
         cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_add(ahead);
-        let log = cpu.mmu.take_undo();
-        (Outcome::logged(cpu, &log), log)
     }
 
     /// Makes the region again with one instruction, two, and so on: the first with which it differs is the one that is looked for.
-    fn name_instruction(&mut self, cpu: &mut Cpu, before: &State) -> String {
+    fn name_instruction(
+        &mut self,
+        cpu: &mut Cpu,
+        c: &mut Comparison,
+        before: &atoll_x86::State,
+    ) -> String {
         for cap in 1..=LONGEST {
-            cpu.state = before.clone();
+            cpu.state.clone_from(before);
             let Some(entry) = self.place(cpu).and_then(|p| self.translate(cpu, p, cap)) else {
                 return "the region cannot be made again".into();
             };
-            let (mut region, why) = self.region_outcome(cpu, entry, before);
-            let (interp, log) = self.interpreter_outcome(cpu, region.state.clock.budget);
-            cpu.mmu.roll_back(&log);
-            settle(&mut region, &interp, why);
-            if let Some(difference) = region.compare(&interp) {
+            let (_, difference) = self.compare(cpu, entry, c);
+            if let Some(difference) = difference {
                 return format!(
                     "first with {cap} instructions, the interpreter then being at {:#x}:\n{difference}",
-                    interp.state.rip()
+                    cpu.state.rip()
                 );
             }
+            cpu.mmu.roll_back(&c.interpreter);
         }
         "no shorter region differs".into()
     }
@@ -93,19 +94,3 @@ impl Engine {
 
 /// How far the search for the instruction goes.
 const LONGEST: usize = 300;
-
-/// An exit before an instruction that was begun: what it filled, the interpreter fills when it does it, and its sticky flags come then.
-fn settle(region: &mut Outcome, interp: &Outcome, why: Leave) {
-    if matches!(why, Leave::Interpret | Leave::Float) {
-        let begun = |place| {
-            interp
-                .stored
-                .binary_search_by_key(&place, |s| s.place)
-                .is_err()
-        };
-        region.stored.retain(|s| !begun(s.place));
-    }
-    if why == Leave::Float {
-        region.state.mxcsr &= interp.state.mxcsr;
-    }
-}

@@ -15,6 +15,7 @@ use atoll_x86::interp::{BlockCache, Exit as Stretch};
 
 use crate::abi::Leave;
 use crate::compiler::Compiler;
+use crate::lockstep::Comparison;
 use crate::thunks;
 
 use background::Background;
@@ -69,6 +70,8 @@ pub struct Stats {
     pub code_bytes: u64,
     /// Regions dropped because their code was written.
     pub dropped_regions: u64,
+    /// Exits of regions at which lockstep compared the engines.
+    pub comparisons: u64,
 }
 
 /// Runs one vCPU.
@@ -81,6 +84,8 @@ pub struct Engine {
     /// For lockstep, which compiles in line.
     compiler: Option<Compiler>,
     background: Option<Background>,
+    /// For lockstep.
+    comparison: Option<Box<Comparison>>,
     stats: Stats,
     /// The vCPU knows where the helpers are.
     ready: bool,
@@ -111,6 +116,7 @@ impl Engine {
             regions,
             compiler: (mode == Mode::Lockstep).then(Compiler::new),
             background: None,
+            comparison: None,
             stats: Stats::default(),
             ready: false,
         }
@@ -223,8 +229,7 @@ impl Engine {
                 spent.saturating_sub(now.charged.wrapping_sub(charged));
         }
         if self.mode == Mode::Lockstep {
-            let log = cpu.mmu.take_undo();
-            cpu.mmu.recycle_undo(log);
+            cpu.mmu.forget_changes();
         }
         stretch
     }

@@ -90,6 +90,16 @@ impl BlockCache {
     /// Interprets until something else has to be done. `hot` is the number of entries at which a block is reported; `here` tells that
     /// the block at RIP is to be interpreted whatever its tag.
     pub fn run(&mut self, cpu: &mut Cpu, hot: u32, here: bool) -> Exit {
+        self.stretch::<false>(cpu, hot, here)
+    }
+
+    /// Interprets what a region has done already: blocks are counted as in a machine without regions, and neither heat nor tag ends it.
+    pub fn replay(&mut self, cpu: &mut Cpu) -> Exit {
+        self.stretch::<true>(cpu, 0, false)
+    }
+
+    #[inline(always)]
+    fn stretch<const THROUGH: bool>(&mut self, cpu: &mut Cpu, hot: u32, here: bool) -> Exit {
         let mut pass = here;
         // Between two stretches the board may have moved data into code.
         cpu.note_code_writes();
@@ -118,7 +128,9 @@ impl BlockCache {
                 }
             };
             let block = &mut self.blocks[id as usize];
-            if !pass {
+            if THROUGH {
+                block.heat = block.heat.saturating_add(1);
+            } else if !pass {
                 if block.tag != 0 {
                     return Exit::Tagged(block.tag);
                 }
