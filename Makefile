@@ -4,7 +4,7 @@
 #   make test               every check and test; what .ci/run runs
 #   make isa                the long campaign against the host CPU
 #   make debian-test        the Debian disk: systemd, python3, gcc, a long write
-#   make lockstep           the cloud kernel's whole boot, interpreter beside translator
+#   make lockstep           further kernels' whole boots, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
 
@@ -62,11 +62,11 @@ debian-test: build
 
 lockstep: build guest
 	@.ci/setup test
-	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture cloud
+	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture kernel
 
 lockstep-debian: build
 	@.ci/setup debian
-	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture debian
+	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture disk
 
 bench: build
 	@.ci/setup bench
