@@ -10,7 +10,10 @@ fn compare(boot: Boot) -> Outcome {
     let share = stats["share_compiled"]
         .as_f64()
         .expect("a share is a number");
-    assert!(share >= 0.95, "only {share} of the instructions were compared");
+    assert!(
+        share >= 0.95,
+        "only {share} of the instructions were compared"
+    );
     outcome
 }
 
