@@ -152,14 +152,15 @@ fn two_pages_of_one_index_live_side_by_side() {
     // The tables say nothing of either any more; only the TLB knows them.
     m.ram().write_uint(pde, 8, 0);
     m.ram().write_uint(PT + (VA >> 12 & 511) * 8, 8, 0);
-    m.take_undo();
+    m.forget_changes();
     let before: Vec<u64> = m.visible_tlb().collect();
     for _ in 0..3 {
         assert_eq!((m.load(VA, 8), m.load(other, 8)), (Ok(1), Ok(2)));
     }
     assert_eq!(m.load(VA, 8), Ok(1));
-    let log = m.take_undo();
-    m.roll_back(&log);
+    let mut changes = Changes::default();
+    m.take_changes(&mut changes);
+    m.roll_back(&changes);
     assert!(before.iter().copied().eq(m.visible_tlb()));
     m.invlpg(VA);
     assert!(m.load(VA, 8).is_err());
