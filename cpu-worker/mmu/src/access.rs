@@ -456,6 +456,7 @@ impl Mmu {
         if self.ram.has_code(found.pa, u64::from(bytes)) {
             return 0;
         }
+        self.ram.note_write(found.pa, u64::from(bytes));
         if self.logging {
             self.undo.store(&self.ram, found.pa, bytes as usize);
         }

@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - The TLB is guest-visible state. `Mmu::translate` alone fills and evicts, `flush` alone drops; a hit changes nothing;
-//!   what the host wants to know (code marks, the undo log) only sets slow-path bits in a tag.
+//!   what the host wants to know (code marks, the undo log, written pages) only sets slow-path bits in a tag.
 //! - A store always completes, marked line or not; the mark is reported through [`Ram::code_written`].
 //! - An access over two pages translates both, in address order, before it writes either.
 
@@ -21,6 +21,7 @@ mod ram;
 mod span;
 mod tlb;
 mod undo;
+mod written;
 
 pub use access::{Loc, MemStop};
 pub use mmu::{Intent, Mmu, Privilege};

@@ -71,8 +71,10 @@ pub struct Mmu {
     pub(crate) data_tlb: Tlb<DATA_ENTRIES>,
     pub(crate) code_tlb: Tlb<CODE_ENTRIES>,
     pub(crate) ram: Ram,
-    /// One bit per page of RAM that a write tag without the code bit may name, so that marking a page seldom searches.
-    writable: Box<[u64]>,
+    /// One bit per page of RAM that a write tag without [`slow::WATCHED`] may name, so that marking a page seldom searches.
+    pub(crate) writable: Box<[u64]>,
+    /// Whether somebody wants to know which pages are written: a new write tag is watched until its first store.
+    pub(crate) tracking: bool,
     pub(crate) logging: bool,
     pub(crate) undo: Undo,
 }
@@ -98,6 +100,7 @@ impl Mmu {
             code_tlb: Tlb::new(SLOTS * CODE_KINDS),
             ram,
             writable: vec![0; words].into(),
+            tracking: false,
             logging: false,
             undo: Undo::default(),
         };
@@ -253,8 +256,8 @@ impl Mmu {
                 e.host = (host.host as u64).wrapping_sub(tag);
                 if host.rom {
                     e.write |= slow::DEVICE;
-                } else if self.ram.page_marks(host.index) != 0 {
-                    e.write |= slow::CODE;
+                } else if self.tracking || self.ram.page_marks(host.index) != 0 {
+                    e.write |= slow::WATCHED;
                 } else if writable {
                     self.writable[host.index / 64] |= 1 << (host.index % 64);
                 }
@@ -371,25 +374,26 @@ impl Mmu {
             return;
         }
         self.writable[word] &= !bit;
+        self.ram.note_stored(page.index);
         self.data_tlb.for_each(|e| {
             if e.physical() == pa & !OFFSET && e.write & INVALID == 0 {
-                e.write |= slow::CODE;
+                e.write |= slow::WATCHED;
             }
         });
     }
 
-    /// After a slow store: a page whose last mark is gone need not be slow any more.
+    /// After a slow store: a page without marks need not be watched any more.
     pub(crate) fn forget_mark(&mut self, kind: Privilege, va: u64) {
         let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
         let e = *self.data_tlb.get(slot);
-        if e.write & slow::CODE == 0 {
+        if e.write & slow::WATCHED == 0 {
             return;
         }
         if let Some(page) = self.ram.page(e.physical())
             && self.ram.page_marks(page.index) == 0
         {
             self.writable[page.index / 64] |= 1 << (page.index % 64);
-            self.data_tlb.get_mut(slot).write &= !slow::CODE;
+            self.data_tlb.get_mut(slot).write &= !slow::WATCHED;
         }
     }
 }

@@ -48,6 +48,8 @@ struct Shared {
     regions: Vec<Region>,
     /// Per page, one bit per 64-byte line that holds decoded or translated code.
     marks: Box<[AtomicU64]>,
+    /// One bit per page that was stored to otherwise than through a write tag, for [`crate::Mmu::take_written`].
+    stored: Box<[AtomicU64]>,
     hit: AtomicBool,
     writes: Mutex<Vec<CodeWrite>>,
     _owned: Vec<Owned>,
@@ -144,10 +146,11 @@ impl RamBuilder {
 
     /// The finished RAM.
     pub fn build(&mut self) -> Ram {
-        let marks = (0..self.pages).map(|_| AtomicU64::new(0)).collect();
+        let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
         Ram(Arc::new(Shared {
             regions: std::mem::take(&mut self.regions),
-            marks,
+            marks: zeros(self.pages),
+            stored: zeros(self.pages.div_ceil(64)),
             hit: AtomicBool::new(false),
             writes: Mutex::new(Vec::new()),
             _owned: std::mem::take(&mut self.owned),
@@ -249,13 +252,13 @@ impl Ram {
     }
 
     /// Calls `f` with the map index and the lines of each page that the bytes touch.
-    fn each_page(&self, pa: u64, len: u64, mut f: impl FnMut(&AtomicU64, u64)) {
+    fn each_page(&self, pa: u64, len: u64, mut f: impl FnMut(usize, u64)) {
         let end = pa + len;
         let mut at = pa;
         while at < end {
             let n = (PAGE - (at & OFFSET)).min(end - at);
             if let Some(page) = self.page(at) {
-                f(&self.0.marks[page.index], Ram::lines(at, n));
+                f(page.index, Ram::lines(at, n));
             }
             at += n;
         }
@@ -263,15 +266,17 @@ impl Ram {
 
     /// Marks the lines of `len` bytes as code. Only [`crate::Mmu::mark_code`] calls it, which also tells the TLB.
     pub(crate) fn set_marks(&self, pa: u64, len: u64) {
-        self.each_page(pa, len, |m, lines| {
-            m.store(m.load(Relaxed) | lines, Relaxed);
+        self.each_page(pa, len, |page, lines| {
+            let mark = &self.0.marks[page];
+            mark.store(mark.load(Relaxed) | lines, Relaxed);
         });
     }
 
     /// Removes the marks of all lines that the bytes touch.
     pub fn unmark_code(&self, pa: u64, len: u64) {
-        self.each_page(pa, len, |m, lines| {
-            m.store(m.load(Relaxed) & !lines, Relaxed);
+        self.each_page(pa, len, |page, lines| {
+            let mark = &self.0.marks[page];
+            mark.store(mark.load(Relaxed) & !lines, Relaxed);
         });
     }
 
@@ -283,13 +288,20 @@ impl Ram {
     /// Whether any of the bytes lies in a marked line.
     pub fn has_code(&self, pa: u64, len: u64) -> bool {
         let mut any = false;
-        self.each_page(pa, len, |m, lines| any |= m.load(Relaxed) & lines != 0);
+        self.each_page(pa, len, |page, lines| {
+            any |= self.page_marks(page) & lines != 0;
+        });
         any
     }
 
-    /// Reports the write if it touched marked lines.
+    /// Notes a write that went through no write tag, and reports it if it touched marked lines.
     pub(crate) fn note_write(&self, pa: u64, len: u64) {
-        if self.has_code(pa, len) {
+        let mut code = false;
+        self.each_page(pa, len, |page, lines| {
+            self.note_stored(page);
+            code |= self.page_marks(page) & lines != 0;
+        });
+        if code {
             self.0.hit.store(true, Relaxed);
             let mut writes = self
                 .0
@@ -298,6 +310,24 @@ impl Ram {
                 .expect("no panic happens under this lock");
             writes.push(CodeWrite { address: pa, len });
         }
+    }
+
+    /// Notes that the page with this map index was written.
+    pub(crate) fn note_stored(&self, index: usize) {
+        let word = &self.0.stored[index / 64];
+        word.store(word.load(Relaxed) | 1 << (index % 64), Relaxed);
+    }
+
+    /// Takes the bits of 64 pages that were noted as written.
+    pub(crate) fn take_stored(&self, word: usize) -> u64 {
+        self.0.stored[word].swap(0, Relaxed)
+    }
+
+    /// Where the page with this map index lies.
+    pub(crate) fn address_of(&self, index: usize) -> Option<u64> {
+        let holds = |r: &&Region| index.wrapping_sub(r.first_page) < (r.len / PAGE) as usize;
+        let region = self.0.regions.iter().find(holds)?;
+        Some(region.base + (index - region.first_page) as u64 * PAGE)
     }
 
     /// Whether a store touched marked lines since [`Ram::take_code_writes`].

@@ -23,14 +23,14 @@ pub(crate) const INVALID: u64 = 0x800;
 
 /// Bits in a tag that send an access the slow way although it is permitted.
 pub mod slow {
-    /// The page has lines with code (write tags).
-    pub const CODE: u64 = 1;
+    /// The page has lines with code, or its next store is to be noted (write tags).
+    pub const WATCHED: u64 = 1;
     /// Stores are logged for lockstep (write tags).
     pub const LOG: u64 = 2;
     /// The page is not RAM, or it is ROM (write tags).
     pub const DEVICE: u64 = 4;
     /// All of them.
-    pub const ALL: u64 = CODE | LOG | DEVICE;
+    pub const ALL: u64 = WATCHED | LOG | DEVICE;
 }
 
 /// Attribute bits in [`TlbEntry::page`].

@@ -272,7 +272,7 @@ impl Mmu {
                 .is_some_and(|p| self.ram.page_marks(p.index) != 0)
         };
         if e.write & INVALID == 0 && marked(e.physical()) {
-            e.write |= slow::CODE;
+            e.write |= slow::WATCHED;
         }
         self.data_tlb.put(slot, e);
     }

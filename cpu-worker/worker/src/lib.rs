@@ -8,6 +8,7 @@ pub mod control;
 pub mod links;
 pub mod outside;
 pub mod process;
+pub mod ram_hash;
 pub mod stats;
 pub mod trail;
 pub mod vcpu;

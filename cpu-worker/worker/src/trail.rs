@@ -2,20 +2,20 @@
 //!
 //! A trail is a text of JSON lines. The first names the inputs (`head`), the others are points at fixed virtual times
 //! (`at`: hashes of registers, RAM and events) and the outside inputs with their stamps (`in`, `button`). Equal inputs, equal trail.
-//!
-//! RAM is hashed by page, skipping pages of zeroes, so that a page never touched and one written with zeroes are the same.
 
-use atoll_mmu::Ram;
+use crate::ram_hash::RamHash;
 use atoll_x86::Cpu;
 use std::fmt::Write;
 
 /// The version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Makes the records.
 #[derive(Debug, Default)]
 pub struct Trail {
     inputs: u64,
+    /// What RAM held at the last record.
+    ram: Option<RamHash>,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -23,21 +23,6 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The hash of all pages of RAM in `touched` that are not zero, with their addresses.
-pub fn ram_hash(ram: &Ram, touched: &[(u64, u64)]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    let mut page = [0u8; 4096];
-    for &(start, len) in touched {
-        for address in (start..start + len).step_by(page.len()) {
-            if ram.read(address, &mut page) && page.iter().any(|byte| *byte != 0) {
-                hasher.update(&address.to_le_bytes());
-                hasher.update(&page);
-            }
-        }
-    }
-    *hasher.finalize().as_bytes()
 }
 
 /// The hash of all registers.
@@ -61,7 +46,7 @@ pub fn state_hash(
     hasher.update(&now_ns.to_le_bytes());
     hasher.update(&instructions.to_le_bytes());
     hasher.update(&register_hash(cpu));
-    hasher.update(&ram_hash(cpu.mmu.ram(), touched));
+    hasher.update(&RamHash::of(cpu.mmu.ram(), touched).finish());
     hasher.update(&events);
     *hasher.finalize().as_bytes()
 }
@@ -90,21 +75,29 @@ impl Trail {
         )
     }
 
+    /// A point: where the run stands. RAM's hash looks only at the pages that were written since the last one.
     pub fn record(
         &mut self,
         now_ns: u64,
         instructions: u64,
-        cpu: &Cpu,
-        touched: &[(u64, u64)],
+        cpu: &mut Cpu,
         events: [u8; 32],
     ) -> String {
+        let ram = self.ram_hash(cpu);
         format!(
             "{{\"at\":{now_ns},\"instructions\":{instructions},\"registers\":\"{}\",\"ram\":\"{}\",\"events\":\"{}\",\"rip\":\"{:x}\"}}\n",
             hex(&register_hash(cpu)),
-            hex(&ram_hash(cpu.mmu.ram(), touched)),
+            hex(&ram),
             hex(&events),
             cpu.state.rip()
         )
+    }
+
+    fn ram_hash(&mut self, cpu: &mut Cpu) -> [u8; 32] {
+        let ram = cpu.mmu.ram().clone();
+        let hash = self.ram.get_or_insert_with(|| RamHash::new(&ram));
+        cpu.mmu.take_written(|address| hash.look_at(&ram, address));
+        hash.finish()
     }
 
     pub fn input(&mut self, now_ns: u64, place: u16, bytes: &[u8]) -> String {

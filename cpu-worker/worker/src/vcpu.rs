@@ -295,10 +295,10 @@ impl Machine {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();
         self.trail
-            .record(now_ns, instructions, &self.cpu, &(self.touched)(), events)
+            .record(now_ns, instructions, &mut self.cpu, events)
     }
 
-    /// The hash that stands for the whole run: registers, RAM, events and time.
+    /// The hash that stands for the whole run: registers, RAM, events and time. It looks at all of RAM, whoever wrote it.
     pub fn final_hash(&mut self) -> [u8; 32] {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();

@@ -11,6 +11,7 @@ use atoll_machine::{Backends, Lost, pc};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
 use cpu_worker::boot::{self, Images};
+use cpu_worker::ram_hash::RamHash;
 use cpu_worker::{Inputs, Machine, Options, Outside, Stopped};
 use device_core::{BlockRequest, Request, Status};
 use machine_spec::{CpuModel, GuestMachine, Place, PlaceKind, ScriptStep};
@@ -27,6 +28,8 @@ pub struct Config {
     pub script: Vec<ScriptStep>,
     pub engine: Mode,
     pub vtime_limit_ns: Option<u64>,
+    /// How often the trail has a point.
+    pub hash_every_ns: Option<u64>,
     /// Called with what the guest prints.
     pub echo: Option<fn(&[u8])>,
 }
@@ -42,6 +45,7 @@ impl Default for Config {
             script: Vec::new(),
             engine: Mode::Interp,
             vtime_limit_ns: None,
+            hash_every_ns: None,
             echo: None,
         }
     }
@@ -54,6 +58,7 @@ pub struct Outcome {
     pub instructions: u64,
     pub now_ns: u64,
     pub hash: [u8; 32],
+    pub trail: Vec<String>,
     pub console: Vec<u8>,
     pub disk: Vec<u8>,
 }
@@ -141,9 +146,11 @@ impl Backends for Memory {
     }
 }
 
-/// A closed machine's world: nothing comes in, idle time is skipped.
-#[derive(Debug)]
-struct Closed;
+/// A closed machine's world: nothing comes in, idle time is skipped, the trail is kept.
+#[derive(Debug, Default)]
+struct Closed {
+    trail: Vec<String>,
+}
 
 impl Outside for Closed {
     fn poll(&mut self, _now_ns: u64, _room: &dyn Fn(u16) -> usize) -> Inputs {
@@ -157,7 +164,9 @@ impl Outside for Closed {
         next_ns.unwrap_or(now_ns + 1_000_000_000)
     }
     fn publish(&mut self, _now_ns: u64, _instructions: u64) {}
-    fn record(&mut self, _line: &str) {}
+    fn record(&mut self, line: &str) {
+        self.trail.push(line.to_owned());
+    }
 }
 
 /// Builds the machine and runs it to its end.
@@ -165,24 +174,14 @@ impl Outside for Closed {
 /// # Panics
 /// If the kernel cannot be booted: tests bring good ones.
 pub fn run(config: Config) -> Outcome {
-    let (mut machine, memory) = build(config);
-    let stopped = machine.run(&mut Closed);
-    let hash = machine.final_hash();
-    let store = memory.lock();
-    Outcome {
-        stopped,
-        instructions: machine.instructions(),
-        now_ns: machine.now_ns(),
-        hash,
-        console: store.console.clone(),
-        disk: store.disk.clone(),
-    }
+    run_with_stats(config).0
 }
 
 /// As [`run`], and gives the engine's figures as well.
 pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
     let (mut machine, memory) = build(config);
-    let stopped = machine.run(&mut Closed);
+    let mut outside = Closed::default();
+    let stopped = machine.run(&mut outside);
     let hash = machine.final_hash();
     let stats = machine.engine.stats();
     let store = memory.lock();
@@ -191,10 +190,24 @@ pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
         instructions: machine.instructions(),
         now_ns: machine.now_ns(),
         hash,
+        trail: outside.trail,
         console: store.console.clone(),
         disk: store.disk.clone(),
     };
     (outcome, stats)
+}
+
+/// What RAM hashes to at the end of a run: as the trail keeps it, by the pages that were written, and all of it looked at.
+pub fn ram_hashes(config: Config) -> (String, String) {
+    let everything = (0, config.memory_bytes);
+    let (mut machine, _memory) = build(config);
+    machine.run(&mut Closed::default());
+    let point: serde_json::Value =
+        serde_json::from_str(&machine.trail_record()).expect("a trail is lines of JSON");
+    let kept = point["ram"].as_str().expect("a point has a hash of RAM");
+    let whole = RamHash::of(machine.cpu.mmu.ram(), &[everything]).finish();
+    let hex = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+    (kept.to_owned(), hex)
 }
 
 fn build(config: Config) -> (Machine, Memory) {
@@ -236,7 +249,7 @@ fn build(config: Config) -> (Machine, Memory) {
     let options = Options {
         no_reboot: true,
         vtime_limit_ns: config.vtime_limit_ns,
-        hash_every_ns: None,
+        hash_every_ns: config.hash_every_ns,
     };
     let machine = Machine::new(
         cpu,
