@@ -101,6 +101,8 @@ pub(crate) enum Leave {
     Attention = 4,
     /// As [`Leave::Interpret`], for an instruction that has already left its sticky flags in MXCSR: it is done before anything else.
     Float = 5,
+    /// The quick code at RIP was entered so often that better code would pay.
+    Warm = 6,
 }
 
 impl Leave {
@@ -111,7 +113,8 @@ impl Leave {
             2 => Leave::Stale,
             3 => Leave::Link,
             4 => Leave::Attention,
-            _ => Leave::Float,
+            5 => Leave::Float,
+            _ => Leave::Warm,
         }
     }
 }

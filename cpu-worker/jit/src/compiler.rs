@@ -22,7 +22,11 @@ pub(crate) struct Compiled {
     pub(crate) entries: Vec<i64>,
     pub(crate) links: Vec<Box<Link>>,
     pub(crate) calls: Vec<Box<atoll_x86::Op>>,
+    /// Passes through its entries that are left before it reports itself.
+    pub(crate) counters: Box<[u32]>,
     pub(crate) ns: u64,
+    /// Made by the quick translator, to be made anew should it stay hot.
+    pub(crate) quick: bool,
 }
 
 /// A compiler with its scratch memory.
@@ -111,6 +115,8 @@ impl Compiler {
             entries: emitted.entries,
             links: emitted.links,
             calls: emitted.calls,
+            counters: Box::default(),
+            quick: false,
             ns: cpu_ns() - start,
             plan,
         })

@@ -19,6 +19,7 @@ mod engine;
 mod flow;
 mod lockstep;
 mod plan;
+mod quick;
 mod thunks;
 
-pub use engine::{Engine, Exit, Mode, Stats};
+pub use engine::{Engine, Exit, Mode, Stats, Tier};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use atoll_jit::Tier;
 use atoll_x86::{Kind, decode::decode};
 use iced_x86::{Code, Mnemonic};
 use isa_native::{Event, Machine, Slot, Witness};
@@ -23,7 +24,9 @@ const UNDEFINED: u32 = 6;
 pub enum Engine {
     /// The interpreter, single-stepping.
     Interp,
-    /// The translator; every instruction is a region's.
+    /// The quick translator; every instruction is a region's.
+    Quick,
+    /// The optimising translator, likewise.
     Jit,
 }
 
@@ -49,12 +52,14 @@ impl Campaign {
         let mut witness = Witness::start(program, CHILD).context("cannot start the child")?;
         let mut guest = match self.engine {
             Engine::Interp => Guest::interpreted(),
-            Engine::Jit => Guest::translated(),
+            Engine::Quick => Guest::translated(Tier::Quick),
+            Engine::Jit => Guest::translated(Tier::Optimised),
         };
         let mut report = Report {
             seed: self.seed,
             engine: match self.engine {
                 Engine::Interp => "interpreter",
+                Engine::Quick => "quick translator",
                 Engine::Jit => "translator",
             },
             excluded: forms.excluded.clone(),

@@ -4,7 +4,7 @@
 //! The interpreter single-steps (TF is set, as in the child), so exception delivery and debug traps are run too. Emitted
 //! code cannot be single-stepped; there the instruction is followed by INT3, and the breakpoint is taken for the trap.
 
-use atoll_jit::{Engine, Exit};
+use atoll_jit::{Engine, Exit, Tier};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
 use atoll_x86::bus::{Bus, Clock, attention};
@@ -56,7 +56,7 @@ pub struct Guest {
 #[derive(Debug)]
 enum Runner {
     Interpreter(Box<Interpreter>),
-    Translator(Box<Engine>),
+    Translator(Tier, Box<Engine>),
 }
 
 /// How a case ended on our side.
@@ -79,11 +79,11 @@ impl Guest {
         }
     }
 
-    /// A guest whose every instruction is translated.
-    pub fn translated() -> Guest {
+    /// A guest whose every instruction is translated, by this translator.
+    pub fn translated(tier: Tier) -> Guest {
         Guest {
             cpu: build(),
-            runner: Runner::Translator(Box::new(Engine::inline(1))),
+            runner: Runner::Translator(tier, Box::new(Engine::inline(1, tier))),
             code: CODE_PAGES,
             compiled: 0,
         }
@@ -98,7 +98,7 @@ impl Guest {
     pub fn compiled(&self) -> u64 {
         match &self.runner {
             Runner::Interpreter(_) => 0,
-            Runner::Translator(engine) => self.compiled + engine.stats().compiled_instructions,
+            Runner::Translator(_, engine) => self.compiled + engine.stats().compiled_instructions,
         }
     }
 
@@ -128,9 +128,10 @@ impl Guest {
         if self.code == RAM_LEN {
             self.code = CODE_PAGES;
             self.compiled = self.compiled();
-            let mut fresh = Box::new(Engine::inline(1));
-            fresh.drop_code(&mut self.cpu);
-            self.runner = Runner::Translator(fresh);
+            if let Runner::Translator(tier, engine) = &mut self.runner {
+                **engine = Engine::inline(1, *tier);
+                engine.drop_code(&mut self.cpu);
+            }
         }
         map_code(self.cpu.mmu.ram(), self.code);
         self.cpu.mmu.flush_all();
@@ -143,7 +144,7 @@ impl Guest {
             self.cpu.state.clock.attention |= attention::CODE;
         }
         match &mut self.runner {
-            Runner::Translator(engine) => engine.run(&mut self.cpu),
+            Runner::Translator(_, engine) => engine.run(&mut self.cpu),
             Runner::Interpreter(interpreter) => match interpreter.run(&mut self.cpu) {
                 Ended::Halt => Exit::Halt,
                 Ended::Shutdown => Exit::Shutdown,

@@ -33,16 +33,25 @@ fn the_interpreter_does_what_the_host_does() {
     assert!(faults > 5_000, "faults are part of it: {faults}");
 }
 
-/// Fewer, as each is translated.
-#[test]
-fn the_translator_does_what_the_host_does() {
-    let report = run(Engine::Jit, 10_000);
+fn translated(engine: Engine, cases: u64) {
+    let report = run(engine, cases);
     assert!(
         report.compiled > report.cases() / 2,
         "instructions are translated: {} of {} cases",
         report.compiled,
         report.cases()
     );
+}
+
+#[test]
+fn the_quick_translator_does_what_the_host_does() {
+    translated(Engine::Quick, 50_000);
+}
+
+/// Fewer, as each costs Cranelift a region.
+#[test]
+fn the_translator_does_what_the_host_does() {
+    translated(Engine::Jit, 10_000);
 }
 
 /// A million cases, and the coverage of every form beside the test's other output.
@@ -52,6 +61,7 @@ fn campaign() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (engine, cases, name) in [
         (Engine::Interp, 1_000_000, "interpreter"),
+        (Engine::Quick, 1_000_000, "quick-translator"),
         (Engine::Jit, 200_000, "translator"),
     ] {
         let report = run(engine, cases);

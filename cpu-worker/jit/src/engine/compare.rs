@@ -2,7 +2,7 @@
 
 use atoll_x86::Cpu;
 
-use super::{Engine, Entry, Next};
+use super::{Engine, Entry, Next, Tier};
 use crate::abi::Leave;
 use crate::lockstep::Comparison;
 
@@ -18,9 +18,11 @@ impl Engine {
         if let Some(difference) = difference {
             cpu.mmu.roll_back(&c.interpreter);
             let b = std::mem::take(&mut c.before);
-            let culprit = self.name_instruction(cpu, &mut c, &b);
+            let tier = self.regions.as_ref().and_then(|r| r.tier(entry));
+            let tier = tier.expect("the region that ran is there");
+            let culprit = self.name_instruction(cpu, &mut c, &b, tier);
             panic!(
-                "lockstep: the engines differ\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
+                "lockstep: the engines differ, {tier:?}\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
                  flags {:#x}",
                 b.rip(),
                 b.mode,
@@ -33,6 +35,10 @@ impl Engine {
         self.stats.compiled_instructions += steps as u64;
         match why {
             Leave::Interpret | Leave::Float => Next::Here,
+            Leave::Warm => {
+                self.warm(cpu);
+                Next::Anywhere
+            }
             Leave::Budget if steps == 0 => Next::ToDeadline,
             _ if steps == 0 => Next::Here,
             _ => Next::Anywhere,
@@ -73,10 +79,14 @@ impl Engine {
         cpu: &mut Cpu,
         c: &mut Comparison,
         before: &atoll_x86::State,
+        tier: Tier,
     ) -> String {
         for cap in 1..=LONGEST {
             cpu.state.clone_from(before);
-            let Some(entry) = self.place(cpu).and_then(|p| self.translate(cpu, p, cap)) else {
+            let Some(entry) = self
+                .place(cpu)
+                .and_then(|p| self.translate(cpu, p, tier, cap))
+            else {
                 return "the region cannot be made again".into();
             };
             let (_, difference) = self.compare(cpu, entry, c);

@@ -40,6 +40,15 @@ pub enum Mode {
     Lockstep,
 }
 
+/// A translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// The quick one, which what is hot meets first.
+    Quick,
+    /// Cranelift.
+    Optimised,
+}
+
 /// Why [`Engine::run`] returned. All at an instruction boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -60,12 +69,16 @@ pub struct Stats {
     pub compiled_instructions: u64,
     /// Instructions executed by the interpreter.
     pub interpreted_instructions: u64,
-    /// Regions made so far.
+    /// Regions made so far, by both translators.
     pub regions: u64,
-    /// Guest instructions in them.
+    /// Guest instructions that Cranelift translated.
     pub translated_instructions: u64,
-    /// Time spent compiling, in ns.
+    /// CPU time that it took, in ns.
     pub compile_ns: u64,
+    /// Guest instructions that the quick translator translated.
+    pub quick_instructions: u64,
+    /// Time that it took, in ns.
+    pub quick_ns: u64,
     /// Machine code in use, in bytes.
     pub code_bytes: u64,
     /// Regions dropped because their code was written.
@@ -81,11 +94,15 @@ pub struct Engine {
     blocks: BlockCache,
     regions: Option<Regions>,
     warmth: Warmth,
+    /// What is hot is translated quickly first.
+    quick: bool,
     /// For lockstep, which compiles in line.
     compiler: Option<Compiler>,
     background: Option<Background>,
     /// For lockstep.
     comparison: Option<Box<Comparison>>,
+    /// There is no compile thread, and there shall be none.
+    threadless: bool,
     stats: Stats,
     /// The vCPU knows where the helpers are.
     ready: bool,
@@ -114,18 +131,22 @@ impl Engine {
             blocks: BlockCache::new(),
             warmth: Warmth::new(mode, regions.is_some()),
             regions,
+            quick: mode != Mode::Interp,
             compiler: (mode == Mode::Lockstep).then(Compiler::new),
             background: None,
             comparison: None,
+            threadless: mode == Mode::Lockstep,
             stats: Stats::default(),
             ready: false,
         }
     }
 
-    /// A translating engine without a compile thread, which compiles in line what was started `threshold` times: for tests and measurements.
-    pub fn inline(threshold: u32) -> Engine {
+    /// An engine with one translator, in line, for what was started `threshold` times: for tests and measurements.
+    pub fn inline(threshold: u32, tier: Tier) -> Engine {
         let mut engine = Engine::new(Mode::Jit);
-        engine.compiler = Some(Compiler::new());
+        engine.quick = tier == Tier::Quick;
+        engine.compiler = (tier == Tier::Optimised).then(Compiler::new);
+        engine.threadless = true;
         engine.warmth = Warmth::with_threshold(threshold);
         engine
     }
@@ -160,7 +181,7 @@ impl Engine {
     /// Runs until the budget is used up or something needs the machine. A pending interrupt is taken first, if the state allows it.
     pub fn run(&mut self, cpu: &mut Cpu) -> Exit {
         self.prepare(cpu);
-        self.install_finished(cpu);
+        self.install_finished();
         if cpu.mmu.ram().code_written() {
             self.drop_written(cpu);
         }
@@ -200,7 +221,7 @@ impl Engine {
         if let Some(r) = &self.regions {
             thunks::install(cpu, r.table());
         }
-        if self.compiler.is_none() && self.regions.is_some() {
+        if !self.threadless && self.regions.is_some() {
             self.background = Background::start();
         }
         if self.mode == Mode::Lockstep {
@@ -277,15 +298,26 @@ impl Engine {
             self.blocks.set_heat(physical, mode, more);
             return Next::Here;
         }
-        if self.background.is_some() {
-            self.request(cpu, physical);
-            self.install_finished(cpu);
-            return Next::Here;
-        }
-        match self.translate(cpu, physical, usize::MAX) {
+        let tier = if self.quick {
+            Tier::Quick
+        } else {
+            Tier::Optimised
+        };
+        match self.translate(cpu, physical, tier, usize::MAX) {
             Some(_) => self.tagged(cpu),
             None => Next::Here,
         }
+    }
+
+    /// The quick code at RIP wants to be made anew; gives what is to be entered there now.
+    fn warm(&mut self, cpu: &mut Cpu) -> Option<Entry> {
+        let physical = self.place(cpu)?;
+        if self.compiler.is_some() {
+            return self.translate(cpu, physical, Tier::Optimised, usize::MAX);
+        }
+        self.request(cpu, physical);
+        self.install_finished();
+        self.regions.as_ref()?.entry(physical, cpu.state.mode)
     }
 
     /// A region starts at RIP.
@@ -319,6 +351,10 @@ impl Engine {
                 // Nothing is gained by coming back here before the fetch that the interpreter makes.
                 Leave::Stale if done == 0 => return Next::Here,
                 Leave::Stale | Leave::Attention => return Next::Anywhere,
+                Leave::Warm => match self.warm(cpu) {
+                    Some(next) => entry = next,
+                    None => return Next::Here,
+                },
                 Leave::Link => match self.follow(cpu) {
                     Some(next) => entry = next,
                     None => return Next::Anywhere,

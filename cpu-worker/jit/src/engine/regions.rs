@@ -3,7 +3,7 @@
 use atoll_x86::interp::BlockCache;
 use rustc_hash::FxHashMap;
 
-use super::PAGE;
+use super::{PAGE, Tier};
 use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
 use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
@@ -34,7 +34,10 @@ struct Region {
     incoming: Vec<usize>,
     /// Slots of the target table that lead here.
     targets: Vec<usize>,
+    /// Made by the quick translator: its entries give way to better ones.
+    quick: bool,
     _calls: Vec<Box<atoll_x86::Op>>,
+    _counters: Box<[u32]>,
 }
 
 /// All regions.
@@ -97,6 +100,17 @@ impl Regions {
         self.slots.get(id as usize)?.as_ref()
     }
 
+    /// Which translator made a region.
+    pub(crate) fn tier(&self, entry: Entry) -> Option<Tier> {
+        self.region(entry.region).map(|r| {
+            if r.quick {
+                Tier::Quick
+            } else {
+                Tier::Optimised
+            }
+        })
+    }
+
     /// Where a region's code is.
     pub(crate) fn address(&self, entry: Entry) -> Option<usize> {
         self.region(entry.region).map(|r| r.address)
@@ -120,7 +134,9 @@ impl Regions {
             links: c.links,
             incoming: Vec::new(),
             targets: Vec::new(),
+            quick: c.quick,
             _calls: c.calls,
+            _counters: c.counters,
         };
         for link in &region.links {
             self.owners.insert(&raw const **link as usize, id);
@@ -137,16 +153,42 @@ impl Regions {
                 region: id,
                 number: number as u32,
             };
-            // The head always becomes this region's; other places keep the region that they have.
+            // The head always becomes this region's; other places keep the region that they have, unless this one's code is better.
             let place = (at, region.mode);
-            if number == 0 || !self.entries.contains_key(&place) {
+            let old = self.entries.get(&place).copied();
+            let worse = |e: Entry| !region.quick && self.region(e.region).is_some_and(|r| r.quick);
+            if number == 0 || old.is_none_or(worse) {
                 self.entries.insert(place, entry);
                 given.push(at);
+                if let Some(old) = old {
+                    self.supersede(old);
+                }
             }
         }
         self.slots[id as usize] = Some(region);
         self.installed += 1;
         Some(given)
+    }
+
+    /// Leads what led to an entry to nowhere, so that it finds its successor.
+    fn supersede(&mut self, old: Entry) {
+        let Some(region) = self.slots[old.region as usize].as_mut() else {
+            return;
+        };
+        let code = region.address;
+        let incoming = std::mem::take(&mut region.incoming);
+        for slot in &region.targets {
+            let t = &mut self.table[*slot];
+            if t.code == code && t.entry == u64::from(old.number) {
+                *t = EMPTY;
+            }
+        }
+        self.unlink(&incoming, |l| {
+            l.code == code && l.entry == u64::from(old.number)
+        });
+        if let Some(region) = self.slots[old.region as usize].as_mut() {
+            region.incoming = incoming;
+        }
     }
 
     /// Patches the link at this address (as emitted code left it in `Mmu::answer`) to lead to an entry.
@@ -220,7 +262,7 @@ impl Regions {
         for link in &region.links {
             self.owners.remove(&(&raw const **link as usize));
         }
-        self.unlink(&region.incoming);
+        self.unlink(&region.incoming, |l| l.code == region.address);
         for &slot in &region.targets {
             if self.table[slot].code == region.address {
                 self.table[slot] = EMPTY;
@@ -243,14 +285,15 @@ impl Regions {
         gone
     }
 
-    /// Leads links to nowhere again.
-    fn unlink(&mut self, links: &[usize]) {
+    /// Leads those of the links to nowhere again that lead where they should not.
+    fn unlink(&mut self, links: &[usize], wrong: impl Fn(&Link) -> bool) {
         for at in links {
             let Some(&owner) = self.owners.get(at) else {
                 continue;
             };
             if let Some(r) = self.slots[owner as usize].as_mut()
                 && let Some(l) = r.links.iter_mut().find(|l| &raw const ***l as usize == *at)
+                && wrong(l)
             {
                 l.code = thunks::unlinked as *const () as usize;
                 l.entry = 0;

@@ -6,10 +6,14 @@ use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
 use super::background::Background;
-use super::{Engine, Entry, Mode, PAGE, REGION};
+use super::{Engine, Entry, Mode, PAGE, REGION, Tier};
 use crate::compiler::Compiled;
 use crate::effects::Rules;
 use crate::plan::{Plan, Source};
+use crate::quick;
+
+/// Instructions of a region of the first tier at most: what is made is soon run, or it was made in vain.
+const QUICK_CAP: usize = 300;
 
 /// What discovery may look at: the pages that the code TLB holds, and which places were executed.
 struct View<'a> {
@@ -55,8 +59,8 @@ impl Source for View<'_> {
 }
 
 impl Engine {
-    /// The plan of the region whose head is at RIP, of at most `cap` instructions.
-    fn plan(&self, cpu: &Cpu, cap: usize) -> Option<Plan> {
+    /// The plan of the region whose head is at RIP, of at most `cap` instructions, with the blocks that were entered `least` times.
+    fn plan(&self, cpu: &Cpu, cap: usize, least: u32) -> Option<Plan> {
         let mode = cpu.state.mode;
         if !supported(mode) {
             return None;
@@ -68,7 +72,7 @@ impl Engine {
             mode,
             features: cpu.features(),
             cpu,
-            least: self.warmth.least(),
+            least,
         };
         let rules = Rules {
             mode,
@@ -77,10 +81,24 @@ impl Engine {
         Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, rules, cap)
     }
 
-    /// Makes the region whose head is at RIP, which is at `physical`, and gives its entry.
-    pub(crate) fn translate(&mut self, cpu: &mut Cpu, physical: u64, cap: usize) -> Option<Entry> {
-        let plan = self.plan(cpu, cap)?;
-        let compiled = self.compiler.as_mut()?.compile(plan)?;
+    /// Makes the region whose head is at RIP, which is at `physical`, of at most `cap` instructions, and gives its entry.
+    pub(crate) fn translate(
+        &mut self,
+        cpu: &mut Cpu,
+        physical: u64,
+        tier: Tier,
+        cap: usize,
+    ) -> Option<Entry> {
+        let compiled = match tier {
+            Tier::Quick => {
+                let plan = self.plan(cpu, cap.min(QUICK_CAP), 1)?;
+                quick::compile(plan, self.warmth.passes())
+            }
+            Tier::Optimised => {
+                let plan = self.plan(cpu, cap, self.warmth.least())?;
+                self.compiler.as_mut()?.compile(plan)?
+            }
+        };
         for (at, n) in compiled.plan.code() {
             cpu.mmu.mark_code(at, n);
         }
@@ -95,7 +113,7 @@ impl Engine {
             return;
         };
         if !background.vote(place) && !background.is_full() {
-            let Some(plan) = self.plan(cpu, usize::MAX) else {
+            let Some(plan) = self.plan(cpu, usize::MAX, self.warmth.least()) else {
                 return;
             };
             // From now on a store to the code is reported, and cancels what was made of it.
@@ -106,25 +124,27 @@ impl Engine {
                 b.submit(place, plan);
             }
         }
-        // It is reported again should it stay hot while it waits.
-        self.blocks
-            .set_heat(physical, cpu.state.mode, self.warmth.least());
     }
 
     /// Installs what the compile thread has finished.
-    pub(crate) fn install_finished(&mut self, _: &mut Cpu) {
-        while let Some((place, compiled)) = self.background.as_mut().and_then(Background::poll) {
-            match compiled {
-                Some(c) => self.install(c),
-                None => self.blocks.set_heat(place.0, place.1, u32::MAX),
+    pub(crate) fn install_finished(&mut self) {
+        while let Some((_, compiled)) = self.background.as_mut().and_then(Background::poll) {
+            if let Some(c) = compiled {
+                self.install(c);
             }
         }
     }
 
     fn install(&mut self, compiled: Compiled) {
         let mode = compiled.plan.rules.mode;
-        self.stats.compile_ns += compiled.ns;
-        self.stats.translated_instructions += compiled.plan.len() as u64;
+        let n = compiled.plan.len() as u64;
+        if compiled.quick {
+            self.stats.quick_ns += compiled.ns;
+            self.stats.quick_instructions += n;
+        } else {
+            self.stats.compile_ns += compiled.ns;
+            self.stats.translated_instructions += n;
+        }
         let Some(regions) = self.regions.as_mut() else {
             return;
         };

@@ -4,8 +4,12 @@ use rustc_hash::FxHashMap;
 
 use super::Mode;
 
-/// Starts of a block before it is compiled.
-const THRESHOLD: u32 = 250;
+/// Starts of a block before it is translated quickly.
+const THRESHOLD: u32 = 24;
+/// Passes through an entry of quick code before Cranelift makes it anew.
+const PASSES: u32 = 1000;
+/// The same in lockstep, where both are to be seen.
+const FEW_PASSES: u32 = 3;
 /// A page whose regions were dropped this often doubles its threshold each time from then on.
 const PATIENCE: u32 = 4;
 
@@ -13,22 +17,32 @@ const PATIENCE: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Warmth {
     threshold: u32,
+    passes: u32,
     /// Per page: how often regions of it were dropped, and how often hot code was put off since.
     rewrites: FxHashMap<u64, (u32, u32)>,
 }
 
 impl Warmth {
     pub(crate) fn new(mode: Mode, compiles: bool) -> Warmth {
-        Warmth::with_threshold(match mode {
+        let threshold = match mode {
             _ if !compiles => u32::MAX,
             Mode::Lockstep => 1,
             _ => THRESHOLD,
-        })
+        };
+        Warmth {
+            passes: if mode == Mode::Lockstep {
+                FEW_PASSES
+            } else {
+                PASSES
+            },
+            ..Warmth::with_threshold(threshold)
+        }
     }
 
     pub(crate) fn with_threshold(threshold: u32) -> Warmth {
         Warmth {
             threshold,
+            passes: PASSES,
             rewrites: FxHashMap::default(),
         }
     }
@@ -40,7 +54,12 @@ impl Warmth {
 
     /// Entries that a block must have had to become part of another's region: the rest is cold and left out.
     pub(crate) fn least(&self) -> u32 {
-        (self.threshold / 32).clamp(1, 1 << 20)
+        (self.threshold / 12).clamp(1, 1 << 20)
+    }
+
+    /// Passes through an entry of quick code before it is to be made anew.
+    pub(crate) fn passes(&self) -> u32 {
+        self.passes
     }
 
     /// Regions of this page were dropped because somebody wrote to it.

@@ -1,7 +1,7 @@
 //! A vCPU in 64-bit mode over flat RAM, without a board.
 #![allow(unreachable_pub)]
 
-use atoll_jit::{Engine, Exit, Mode};
+use atoll_jit::{Engine, Exit, Mode, Tier};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
 use atoll_x86::bus::{Bus, Clock};
@@ -77,7 +77,7 @@ pub fn cpu(code: &[u8]) -> Cpu {
 /// Runs for at most `budget` instructions, in this mode.
 pub fn run(cpu: &mut Cpu, mode: Mode, budget: u64) -> (Exit, Engine) {
     let mut engine = match mode {
-        Mode::Jit => Engine::inline(20),
+        Mode::Jit => Engine::inline(20, Tier::Optimised),
         _ => Engine::new(mode),
     };
     cpu.state.clock.set_deadline(0, budget);
