@@ -7,6 +7,9 @@ const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// A worker that gave no sign of life for so long is hung, and the machine with it: long enough for a host that swaps.
+const WORKER_SILENCE: Duration = seconds(20);
+
 /// When a back end that ended is started again, and when no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
@@ -64,11 +67,13 @@ impl Care {
             stop_within: seconds(5),
         };
         match role {
-            // It reports its own end. Silence is no reason to kill it: somebody may hold it in a debugger, and a machine that is
-            // stopped has lost nothing, while one that is killed has.
+            // It reports its own end, and nobody can take its place. Its sign of life is the count on the clock page, which it moves at
+            // least twice a second, also where virtual time stands still; a debugger that holds it counts as one too.
             Role::Worker => Self {
                 restart: None,
-                beat_within: None,
+                beat_within: Some(WORKER_SILENCE),
+                // At its end it hashes all of RAM.
+                stop_within: seconds(60),
                 ..device
             },
             // A flush of a large cache to a slow disk takes its time; that is no reason to tear it in two.

@@ -566,6 +566,28 @@ fn a_silent_disk_is_fenced_but_not_when_the_broker_itself_stood_still() {
 }
 
 #[test]
+fn a_silent_worker_is_fenced_and_ends_the_machine() {
+    let mut world = started();
+    let worker = world.at(0).unwrap();
+    for _ in 0..25 {
+        for place in 1..NAMES.len() {
+            let peer = world.at(place).unwrap();
+            world.tell(Event::Beat {
+                peer,
+                progress: 0,
+                idle: true,
+            });
+        }
+        world.step(Step::Pass(1000));
+    }
+    let killed: Vec<_> = world.killed.iter().copied().collect();
+    assert_eq!(killed, [worker], "nobody else was silent");
+    world.step(Step::KillLands(0));
+    world.run_out(true);
+    assert_eq!(world.finished, Some(ExitReason::WorkerLost));
+}
+
+#[test]
 fn another_version_of_the_wire_is_refused() {
     let mut world = World::new(false);
     let peer = world.at(2).unwrap();

@@ -96,6 +96,11 @@ impl Memory {
         now >= horizon || (stands && now + BOUNDARY_NS >= horizon)
     }
 
+    /// How often the worker showed that it is alive.
+    pub(crate) fn progress(&self) -> u64 {
+        self.clock.progress()
+    }
+
     pub(crate) fn status(&self, running: bool) -> MachineStatus {
         MachineStatus {
             running,

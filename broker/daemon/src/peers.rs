@@ -66,6 +66,18 @@ impl Process {
         self.handle.as_ref().map_or(0, ProcessHandle::pid)
     }
 
+    /// Does a debugger hold it (proc(5), TracerPid)? Then its silence says nothing.
+    pub(crate) fn is_traced(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let tracer = |text: String| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("TracerPid:"));
+            line.is_some_and(|pid| pid.trim() != "0")
+        };
+        status.is_ok_and(tracer)
+    }
+
     /// Kills it. Its exit is seen later.
     pub(crate) fn kill(&self) {
         if let Some(handle) = &self.handle {

@@ -194,7 +194,8 @@ impl Worker {
             }
             (reason, _) => (reason, detail),
         };
-        let final_hash = self.machine.final_hash();
+        let links = self.links.clone();
+        let final_hash = self.machine.final_hash(&mut || links.lock().wire().beat());
         let stats = stats::json(&mut self.machine, &self.links);
         ExitReport {
             reason,

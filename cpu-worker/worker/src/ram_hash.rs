@@ -36,12 +36,18 @@ impl RamHash {
         }
     }
 
-    /// The digests of what the RAM holds; everything outside of the ranges `touched` is zeroes.
-    pub fn of(ram: &Ram, touched: &[(u64, u64)]) -> RamHash {
+    /// The digests of what the RAM holds; everything outside of the ranges `touched` is zeroes. It may take long, so now and then it
+    /// calls `alive`.
+    pub fn of(ram: &Ram, touched: &[(u64, u64)], alive: &mut dyn FnMut()) -> RamHash {
+        const AT_A_TIME: usize = 64 << 20;
         let mut hash = RamHash::new(ram);
         for &(start, len) in touched {
-            for address in (start..start + len).step_by(PAGE) {
-                hash.look_at(ram, address);
+            for piece in (start..start + len).step_by(AT_A_TIME) {
+                let end = (piece + AT_A_TIME as u64).min(start + len);
+                (piece..end)
+                    .step_by(PAGE)
+                    .for_each(|address| hash.look_at(ram, address));
+                alive();
             }
         }
         hash

@@ -39,14 +39,14 @@ pub fn state_hash(
     now_ns: u64,
     instructions: u64,
     cpu: &Cpu,
-    touched: &[(u64, u64)],
+    ram: [u8; 32],
     events: [u8; 32],
 ) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&now_ns.to_le_bytes());
     hasher.update(&instructions.to_le_bytes());
     hasher.update(&register_hash(cpu));
-    hasher.update(&RamHash::of(cpu.mmu.ram(), touched).finish());
+    hasher.update(&ram);
     hasher.update(&events);
     *hasher.finalize().as_bytes()
 }

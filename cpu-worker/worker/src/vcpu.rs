@@ -11,6 +11,7 @@ use atoll_machine::{Board, Halt};
 use atoll_x86::bus::attention;
 use atoll_x86::{Cpu, flags};
 
+use crate::ram_hash::RamHash;
 use crate::trail::Trail;
 
 /// What came from outside since the last look.
@@ -298,10 +299,12 @@ impl Machine {
             .record(now_ns, instructions, &mut self.cpu, events)
     }
 
-    /// The hash that stands for the whole run: registers, RAM, events and time. It looks at all of RAM, whoever wrote it.
-    pub fn final_hash(&mut self) -> [u8; 32] {
+    /// The hash that stands for the whole run: registers, RAM, events and time. It looks at all of RAM, whoever wrote it, and calls `alive`
+    /// now and then while it does.
+    pub fn final_hash(&mut self, alive: &mut dyn FnMut()) -> [u8; 32] {
         let (now_ns, instructions) = (self.now_ns(), self.instructions());
         let events = board(&mut self.cpu).events_hash();
-        crate::trail::state_hash(now_ns, instructions, &self.cpu, &(self.touched)(), events)
+        let ram = RamHash::of(self.cpu.mmu.ram(), &(self.touched)(), alive).finish();
+        crate::trail::state_hash(now_ns, instructions, &self.cpu, ram, events)
     }
 }

@@ -17,7 +17,7 @@ numbered! {
         TripleFault = 11,
         /// A device process could not be brought back.
         DeviceLost = 12,
-        /// The worker died.
+        /// The worker died, or gave no sign of life for 20 s.
         WorkerLost = 13,
         /// The broker died.
         BrokerLost = 14,

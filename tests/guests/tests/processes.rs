@@ -64,6 +64,20 @@ fn a_dead_broker_ends_the_machine_in_good_order() {
     dies("broker", 14);
 }
 
+/// A worker that is stopped takes no part in anything, its own end included.
+#[test]
+fn a_silent_worker_is_killed_after_its_time() {
+    let running = at_prompt();
+    let all = running.processes();
+    running.named("cpu-worker").signal(Signal::STOP);
+    let outcome = running
+        .finish()
+        .expect_code(13)
+        .expect_errors(&["no heartbeat for 2"]);
+    expect_gone(&all);
+    image::expect_sound(&outcome.path("disk.qcow2"));
+}
+
 fn dies(name: &str, code: i32) {
     let running = at_prompt();
     let all = running.processes();

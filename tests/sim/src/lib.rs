@@ -182,7 +182,7 @@ pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
     let (mut machine, memory) = build(config);
     let mut outside = Closed::default();
     let stopped = machine.run(&mut outside);
-    let hash = machine.final_hash();
+    let hash = machine.final_hash(&mut || ());
     let stats = machine.engine.stats();
     let store = memory.lock();
     let outcome = Outcome {
@@ -205,7 +205,7 @@ pub fn ram_hashes(config: Config) -> (String, String) {
     let point: serde_json::Value =
         serde_json::from_str(&machine.trail_record()).expect("a trail is lines of JSON");
     let kept = point["ram"].as_str().expect("a point has a hash of RAM");
-    let whole = RamHash::of(machine.cpu.mmu.ram(), &[everything]).finish();
+    let whole = RamHash::of(machine.cpu.mmu.ram(), &[everything], &mut || ()).finish();
     let hex = whole.iter().map(|byte| format!("{byte:02x}")).collect();
     (kept.to_owned(), hex)
 }
