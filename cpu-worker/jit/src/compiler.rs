@@ -25,8 +25,6 @@ pub(crate) struct Compiled {
     /// Passes through its entries that are left before it reports itself.
     pub(crate) counters: Box<[u32]>,
     pub(crate) ns: u64,
-    /// Made by the quick translator, to be made anew should it stay hot.
-    pub(crate) quick: bool,
 }
 
 /// A compiler with its scratch memory.
@@ -116,7 +114,6 @@ impl Compiler {
             links: emitted.links,
             calls: emitted.calls,
             counters: Box::default(),
-            quick: false,
             ns: cpu_ns() - start,
             plan,
         })

@@ -1,12 +1,29 @@
 //! Lockstep: runs a region and the interpreter over the same instructions, and finds the instruction where they differ.
 
-use atoll_x86::Cpu;
+use atoll_x86::{Cpu, State};
 
-use super::{Engine, Entry, Next, Tier};
+use super::{Engine, Entry, Next, Rank};
 use crate::abi::Leave;
 use crate::lockstep::Comparison;
 
 impl Engine {
+    /// The entry to use at a place that has this one, whose region is made anew if its head was entered often enough for another.
+    pub(crate) fn grow(&mut self, cpu: &mut Cpu, physical: u64, entry: Entry) -> Entry {
+        let entered = self.blocks.entered(physical, cpu.state.mode);
+        let rank = self.regions.as_ref().and_then(|r| r.rank(entry));
+        let Some(due) = rank.and_then(|r| self.warmth.due(r, entered)) else {
+            return entry;
+        };
+        match self.translate(cpu, physical, due, usize::MAX) {
+            Some(grown) => grown,
+            None => {
+                // Refused: not again at every entry.
+                self.blocks.set_heat(physical, cpu.state.mode, 0);
+                entry
+            }
+        }
+    }
+
     /// Runs a region, takes it back, interprets as many instructions, and compares.
     ///
     /// # Panics
@@ -18,11 +35,11 @@ impl Engine {
         if let Some(difference) = difference {
             cpu.mmu.roll_back(&c.interpreter);
             let b = std::mem::take(&mut c.before);
-            let tier = self.regions.as_ref().and_then(|r| r.tier(entry));
-            let tier = tier.expect("the region that ran is there");
-            let culprit = self.name_instruction(cpu, &mut c, &b, tier);
+            let rank = self.regions.as_ref().and_then(|r| r.rank(entry));
+            let rank = rank.expect("the region that ran is there");
+            let culprit = self.name_instruction(cpu, &mut c, &b, rank);
             panic!(
-                "lockstep: the engines differ, {tier:?}\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
+                "lockstep: the engines differ, {rank:?}\nat {:#x}, mode {:#x}, {steps} instructions, {why:?}\n{difference}\n{culprit}\nbefore: {:x?}, \
                  flags {:#x}",
                 b.rip(),
                 b.mode,
@@ -78,14 +95,14 @@ impl Engine {
         &mut self,
         cpu: &mut Cpu,
         c: &mut Comparison,
-        before: &atoll_x86::State,
-        tier: Tier,
+        before: &State,
+        rank: Rank,
     ) -> String {
         for cap in 1..=LONGEST {
             cpu.state.clone_from(before);
             let Some(entry) = self
                 .place(cpu)
-                .and_then(|p| self.translate(cpu, p, tier, cap))
+                .and_then(|p| self.translate(cpu, p, rank, cap))
             else {
                 return "the region cannot be made again".into();
             };

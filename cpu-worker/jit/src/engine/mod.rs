@@ -41,12 +41,20 @@ pub enum Mode {
 }
 
 /// A translator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// The quick one, which what is hot meets first.
     Quick,
     /// Cranelift.
     Optimised,
+}
+
+/// Which code of a place replaces which: the greater the lesser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    /// Made of what had proved hot. Only lockstep makes code before.
+    pub(crate) ripe: bool,
+    pub(crate) tier: Tier,
 }
 
 /// Why [`Engine::run`] returned. All at an instruction boundary.
@@ -106,6 +114,14 @@ pub struct Engine {
     stats: Stats,
     /// The vCPU knows where the helpers are.
     ready: bool,
+}
+
+impl Rank {
+    /// What all code becomes that stays hot.
+    pub(crate) const BEST: Rank = Rank {
+        ripe: true,
+        tier: Tier::Optimised,
+    };
 }
 
 /// What to do next.
@@ -298,12 +314,15 @@ impl Engine {
             self.blocks.set_heat(physical, mode, more);
             return Next::Here;
         }
-        let tier = if self.quick {
-            Tier::Quick
-        } else {
-            Tier::Optimised
+        let rank = Rank {
+            ripe: self.mode != Mode::Lockstep,
+            tier: if self.quick {
+                Tier::Quick
+            } else {
+                Tier::Optimised
+            },
         };
-        match self.translate(cpu, physical, tier, usize::MAX) {
+        match self.translate(cpu, physical, rank, usize::MAX) {
             Some(_) => self.tagged(cpu),
             None => Next::Here,
         }
@@ -313,7 +332,7 @@ impl Engine {
     fn warm(&mut self, cpu: &mut Cpu) -> Option<Entry> {
         let physical = self.place(cpu)?;
         if self.compiler.is_some() {
-            return self.translate(cpu, physical, Tier::Optimised, usize::MAX);
+            return self.translate(cpu, physical, Rank::BEST, usize::MAX);
         }
         self.request(cpu, physical);
         self.install_finished();
@@ -326,7 +345,10 @@ impl Engine {
         let place = self.place(cpu);
         let entry = place.and_then(|p| self.regions.as_ref()?.entry(p, mode));
         match (entry, place) {
-            (Some(entry), _) if self.mode == Mode::Lockstep => self.run_lockstep(cpu, entry),
+            (Some(entry), Some(p)) if self.mode == Mode::Lockstep => {
+                let entry = self.grow(cpu, p, entry);
+                self.run_lockstep(cpu, entry)
+            }
             (Some(entry), _) => self.run_regions(cpu, entry),
             (None, Some(p)) => {
                 // The region is gone, and only its tag is left.

@@ -3,7 +3,7 @@
 use atoll_x86::interp::BlockCache;
 use rustc_hash::FxHashMap;
 
-use super::{PAGE, Tier};
+use super::{PAGE, Rank};
 use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
 use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
@@ -34,8 +34,8 @@ struct Region {
     incoming: Vec<usize>,
     /// Slots of the target table that lead here.
     targets: Vec<usize>,
-    /// Made by the quick translator: its entries give way to better ones.
-    quick: bool,
+    /// Its entries give way to higher ones.
+    rank: Rank,
     _calls: Vec<Box<atoll_x86::Op>>,
     _counters: Box<[u32]>,
 }
@@ -100,15 +100,9 @@ impl Regions {
         self.slots.get(id as usize)?.as_ref()
     }
 
-    /// Which translator made a region.
-    pub(crate) fn tier(&self, entry: Entry) -> Option<Tier> {
-        self.region(entry.region).map(|r| {
-            if r.quick {
-                Tier::Quick
-            } else {
-                Tier::Optimised
-            }
-        })
+    /// The rank of an entry's region.
+    pub(crate) fn rank(&self, entry: Entry) -> Option<Rank> {
+        self.region(entry.region).map(|r| r.rank)
     }
 
     /// Where a region's code is.
@@ -117,7 +111,7 @@ impl Regions {
     }
 
     /// Installs a region; gives the physical addresses at which it is entered now. None if the arena is full.
-    pub(crate) fn install(&mut self, c: Compiled) -> Option<Vec<u64>> {
+    pub(crate) fn install(&mut self, c: Compiled, rank: Rank) -> Option<Vec<u64>> {
         let piece = self.arena.install(&c.code)?;
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -134,7 +128,7 @@ impl Regions {
             links: c.links,
             incoming: Vec::new(),
             targets: Vec::new(),
-            quick: c.quick,
+            rank,
             _calls: c.calls,
             _counters: c.counters,
         };
@@ -156,7 +150,7 @@ impl Regions {
             // The head always becomes this region's; other places keep the region that they have, unless this one's code is better.
             let place = (at, region.mode);
             let old = self.entries.get(&place).copied();
-            let worse = |e: Entry| !region.quick && self.region(e.region).is_some_and(|r| r.quick);
+            let worse = |e: Entry| self.rank(e).is_none_or(|r| r < rank);
             if number == 0 || old.is_none_or(worse) {
                 self.entries.insert(place, entry);
                 given.push(at);
@@ -248,6 +242,7 @@ impl Regions {
         for &id in &hit {
             for (at, mode) in self.remove(id) {
                 blocks.set_tag(at, mode, 0);
+                blocks.set_heat(at, mode, 0);
             }
         }
         hit.len()

@@ -6,7 +6,7 @@ use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
 use super::background::Background;
-use super::{Engine, Entry, Mode, PAGE, REGION, Tier};
+use super::{Engine, Entry, Mode, PAGE, REGION, Rank, Tier};
 use crate::compiler::Compiled;
 use crate::effects::Rules;
 use crate::plan::{Plan, Source};
@@ -24,6 +24,8 @@ struct View<'a> {
     features: Features,
     /// What a block that control may come to must have been entered at least.
     least: u32,
+    /// Whether the interpreter executes what regions do too, so that its counts are those of a machine without regions.
+    counts_all: bool,
 }
 
 impl View<'_> {
@@ -53,14 +55,20 @@ impl Source for View<'_> {
     }
     fn warm(&mut self, at: i64) -> bool {
         let mode = self.mode;
-        self.physical(at)
-            .is_some_and(|p| self.blocks.heat(p, mode) >= self.least)
+        self.physical(at).is_some_and(|p| {
+            let heat = if self.counts_all {
+                self.blocks.entered(p, mode)
+            } else {
+                self.blocks.heat(p, mode)
+            };
+            heat >= self.least
+        })
     }
 }
 
 impl Engine {
-    /// The plan of the region whose head is at RIP, of at most `cap` instructions, with the blocks that were entered `least` times.
-    fn plan(&self, cpu: &Cpu, cap: usize, least: u32) -> Option<Plan> {
+    /// The plan of the region whose head is at RIP, of at most `cap` instructions.
+    fn plan(&self, cpu: &Cpu, cap: usize, rank: Rank) -> Option<Plan> {
         let mode = cpu.state.mode;
         if !supported(mode) {
             return None;
@@ -72,7 +80,8 @@ impl Engine {
             mode,
             features: cpu.features(),
             cpu,
-            least,
+            least: self.warmth.least(rank),
+            counts_all: self.mode == Mode::Lockstep,
         };
         let rules = Rules {
             mode,
@@ -86,23 +95,23 @@ impl Engine {
         &mut self,
         cpu: &mut Cpu,
         physical: u64,
-        tier: Tier,
+        rank: Rank,
         cap: usize,
     ) -> Option<Entry> {
-        let compiled = match tier {
+        let compiled = match rank.tier {
             Tier::Quick => {
-                let plan = self.plan(cpu, cap.min(QUICK_CAP), 1)?;
-                quick::compile(plan, self.warmth.passes())
+                let plan = self.plan(cpu, cap.min(QUICK_CAP), rank)?;
+                quick::compile(plan, self.warmth.passes(rank))
             }
             Tier::Optimised => {
-                let plan = self.plan(cpu, cap, self.warmth.least())?;
+                let plan = self.plan(cpu, cap, rank)?;
                 self.compiler.as_mut()?.compile(plan)?
             }
         };
         for (at, n) in compiled.plan.code() {
             cpu.mmu.mark_code(at, n);
         }
-        self.install(compiled);
+        self.install(compiled, rank);
         self.regions.as_ref()?.entry(physical, cpu.state.mode)
     }
 
@@ -113,7 +122,7 @@ impl Engine {
             return;
         };
         if !background.vote(place) && !background.is_full() {
-            let Some(plan) = self.plan(cpu, usize::MAX, self.warmth.least()) else {
+            let Some(plan) = self.plan(cpu, usize::MAX, Rank::BEST) else {
                 return;
             };
             // From now on a store to the code is reported, and cancels what was made of it.
@@ -130,15 +139,15 @@ impl Engine {
     pub(crate) fn install_finished(&mut self) {
         while let Some((_, compiled)) = self.background.as_mut().and_then(Background::poll) {
             if let Some(c) = compiled {
-                self.install(c);
+                self.install(c, Rank::BEST);
             }
         }
     }
 
-    fn install(&mut self, compiled: Compiled) {
+    fn install(&mut self, compiled: Compiled, rank: Rank) {
         let mode = compiled.plan.rules.mode;
         let n = compiled.plan.len() as u64;
-        if compiled.quick {
+        if rank.tier == Tier::Quick {
             self.stats.quick_ns += compiled.ns;
             self.stats.quick_instructions += n;
         } else {
@@ -148,7 +157,7 @@ impl Engine {
         let Some(regions) = self.regions.as_mut() else {
             return;
         };
-        match regions.install(compiled) {
+        match regions.install(compiled, rank) {
             Some(given) => {
                 for at in given {
                     self.blocks.set_tag(at, mode, REGION);

@@ -2,14 +2,14 @@
 
 use rustc_hash::FxHashMap;
 
-use super::Mode;
+use super::{Mode, Rank, Tier};
 
 /// Starts of a block before it is translated quickly.
 const THRESHOLD: u32 = 24;
 /// Passes through an entry of quick code before Cranelift makes it anew.
 const PASSES: u32 = 1000;
-/// The same in lockstep, where both are to be seen.
-const FEW_PASSES: u32 = 3;
+/// Starts of a block in lockstep before Cranelift, too, translates it for the first time.
+const SECOND: u32 = 3;
 /// A page whose regions were dropped this often doubles its threshold each time from then on.
 const PATIENCE: u32 = 4;
 
@@ -17,32 +17,25 @@ const PATIENCE: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Warmth {
     threshold: u32,
-    passes: u32,
+    /// What the threshold is in a normal run.
+    ripe: u32,
     /// Per page: how often regions of it were dropped, and how often hot code was put off since.
     rewrites: FxHashMap<u64, (u32, u32)>,
 }
 
 impl Warmth {
     pub(crate) fn new(mode: Mode, compiles: bool) -> Warmth {
-        let threshold = match mode {
-            _ if !compiles => u32::MAX,
-            Mode::Lockstep => 1,
-            _ => THRESHOLD,
-        };
-        Warmth {
-            passes: if mode == Mode::Lockstep {
-                FEW_PASSES
-            } else {
-                PASSES
-            },
-            ..Warmth::with_threshold(threshold)
+        let mut warmth = Warmth::with_threshold(if compiles { THRESHOLD } else { u32::MAX });
+        if mode == Mode::Lockstep && compiles {
+            warmth.threshold = 1;
         }
+        warmth
     }
 
     pub(crate) fn with_threshold(threshold: u32) -> Warmth {
         Warmth {
             threshold,
-            passes: PASSES,
+            ripe: threshold,
             rewrites: FxHashMap::default(),
         }
     }
@@ -52,14 +45,30 @@ impl Warmth {
         self.threshold
     }
 
-    /// Entries that a block must have had to become part of another's region: the rest is cold and left out.
-    pub(crate) fn least(&self) -> u32 {
-        (self.threshold / 12).clamp(1, 1 << 20)
+    /// Entries that a block must have had to become part of another's region of this rank: the rest is cold and left out.
+    pub(crate) fn least(&self, rank: Rank) -> u32 {
+        match rank {
+            Rank::BEST => (self.ripe / 12).clamp(1, 1 << 20),
+            _ => 1,
+        }
     }
 
-    /// Passes through an entry of quick code before it is to be made anew.
-    pub(crate) fn passes(&self) -> u32 {
-        self.passes
+    /// Passes through an entry of quick code before it is to be made anew. What lockstep makes early does not report itself.
+    pub(crate) fn passes(&self, rank: Rank) -> u32 {
+        if rank.ripe { PASSES } else { i32::MAX as u32 }
+    }
+
+    /// In lockstep, the rank of the code that a place should have whose head was entered so often and which has code of this rank: each
+    /// translator gets each head early, and then at the heat at which it gets it in a normal run.
+    pub(crate) fn due(&self, rank: Rank, entered: u32) -> Option<Rank> {
+        let (ripe, tier) = match rank {
+            _ if rank.ripe => return None,
+            _ if entered >= self.ripe => (true, Tier::Quick),
+            _ if entered >= SECOND => (false, Tier::Optimised),
+            _ => return None,
+        };
+        let due = Rank { ripe, tier };
+        (due > rank).then_some(due)
     }
 
     /// Regions of this page were dropped because somebody wrote to it.

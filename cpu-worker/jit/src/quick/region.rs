@@ -113,7 +113,6 @@ pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
         calls,
         counters,
         ns: start.elapsed().as_nanos() as u64,
-        quick: true,
         plan,
     }
 }

@@ -154,11 +154,20 @@ impl BlockCache {
 
     /// How often the block at a place was entered; a tagged one counts as hot.
     pub fn heat(&self, pa: u64, mode: u32) -> u32 {
-        let Some(&id) = self.index.get(&(pa, mode)) else {
-            return 0;
-        };
-        let block = &self.blocks[id as usize];
-        if block.tag != 0 { u32::MAX } else { block.heat }
+        self.at(pa, mode).map_or(0, |block| match block.tag {
+            0 => block.heat,
+            _ => u32::MAX,
+        })
+    }
+
+    /// How often the block at a place was entered to be interpreted, tagged or not.
+    pub fn entered(&self, pa: u64, mode: u32) -> u32 {
+        self.at(pa, mode).map_or(0, |block| block.heat)
+    }
+
+    fn at(&self, pa: u64, mode: u32) -> Option<&Block> {
+        let id = *self.index.get(&(pa, mode))?;
+        self.blocks.get(id as usize)
     }
 
     /// Sets how often the block at a place counts as entered: a higher threshold for code that keeps changing.
