@@ -117,3 +117,31 @@ fn a_program_that_rewrites_itself_sees_the_new_code() {
     let g = check(&code, 0);
     assert_eq!(g[2], 3000 * 3001 / 2);
 }
+
+#[test]
+fn a_fault_between_two_iterations_is_at_the_same_instruction() {
+    // mov edi, the last 64 bytes that are mapped; mov ecx, 200; rep stosb
+    let mut code = vec![0xbf];
+    code.extend((0x40_0000u32 - 64).to_le_bytes());
+    code.extend([0xb9, 200, 0, 0, 0, 0xf3, 0xaa]);
+    for mode in [Mode::Interp, Mode::Jit, Mode::Lockstep] {
+        let mut c = cpu(&code);
+        // Two pages of 2 MiB, mapped one to one.
+        for (at, entry) in [
+            (0x1000, 0x2003),
+            (0x2000, 0x3003),
+            (0x3000, 0x83),
+            (0x3008, 0x20_0083),
+        ] {
+            assert!(c.mmu.ram().write_uint(at, 8, entry));
+        }
+        c.state.cr3 = 0x1000;
+        c.state.cr0 |= 1 << 31;
+        c.update_mode();
+        let (exit, _) = run(&mut c, mode, 10_000);
+        assert_eq!(exit, Exit::Shutdown, "{mode:?}");
+        let s = &c.state;
+        assert_eq!((s.gpr[1], s.gpr[7], s.cr2), (136, 0x40_0000, 0x40_0000));
+        assert_eq!(s.clock.budget, 10_000 - 2 - 64 - 1, "{mode:?}");
+    }
+}

@@ -1,8 +1,8 @@
 //! String instructions: MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS, with and without REP.
 //!
-//! REP counts one instruction per iteration. The run loop has counted the first; the rest is charged here. Between two
-//! iterations the instruction can be left ([`Stop::Again`], RIP at it, registers at the next element) when the budget is used
-//! up or something wants attention. A fault leaves the registers at the faulting element.
+//! REP counts one instruction per iteration, one that faults included. The run loop has counted the first; the rest is charged here.
+//! Between two iterations the instruction can be left ([`Stop::Again`], RIP at it, registers at the next element) when the budget is
+//! used up or something wants attention. A fault leaves the registers at the faulting element.
 //!
 //! Plain MOVS and STOS upwards go through page-wise spans at memcpy speed. A span translates the source before the
 //! destination, as one element would, so that the TLB fills in the same order.
@@ -57,6 +57,11 @@ fn repeat(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         }
         let mut done = bulk(cpu, op, count.min(room))?;
         if done == 0 {
+            // Counted before it runs, as every instruction is: should it fault, or look at the time.
+            if counted == 0 {
+                cpu.state.clock.budget -= 1;
+                counted = 1;
+            }
             element(cpu, op)?;
             done = 1;
         }
