@@ -20,8 +20,11 @@
 //! Sources: Intel SDM vol. 1 chapters 8, 10 and 11, vol. 2 for each instruction; AMD APM vol. 1 chapter 6.
 
 pub mod approx;
+pub mod fma;
+pub mod half;
 pub mod live;
 pub mod ops;
+mod predicates;
 mod quick80;
 pub mod raw;
 pub mod rebias;
@@ -32,7 +35,7 @@ mod unbounded;
 mod wide;
 pub mod x87;
 
-pub use ops::{Fp, FpBin, FpCvt, FpUn, Int};
+pub use ops::{Fp, FpBin, FpCvt, FpFma, FpUn, Int};
 
 /// 128 bits: the low half first.
 pub type X = [u64; 2];

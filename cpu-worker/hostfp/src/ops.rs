@@ -45,6 +45,24 @@ pub enum FpUn {
     Round,
 }
 
+/// Fused multiply-add of x, y and z: x * y + z, rounded once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum FpFma {
+    /// x * y + z
+    Add,
+    /// x * y - z
+    Sub,
+    /// -(x * y) + z
+    NegAdd,
+    /// -(x * y) - z
+    NegSub,
+    /// Odd lanes add, even ones subtract.
+    AddSub,
+    /// Odd lanes subtract, even ones add.
+    SubAdd,
+}
+
 /// Conversions from `b`'s low lanes; scalar ones keep the rest of `a`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]

@@ -18,7 +18,7 @@ use core::arch::x86_64::__m128i;
 use crate::X;
 use crate::approx;
 use crate::ops::{Fp, FpBin, FpCvt, FpUn, Int};
-use crate::{scalar, unbounded};
+use crate::{predicates, scalar, unbounded};
 
 /// MXCSR of the ABI, and of a CPU after reset: all masked, round to nearest, no FTZ, no DAZ.
 pub const DEFAULT: u32 = 0x1f80;
@@ -240,7 +240,7 @@ macro_rules! rx {
     }};
 }
 
-static DEFAULT_WORD: u32 = DEFAULT;
+pub(crate) static DEFAULT_WORD: u32 = DEFAULT;
 
 /// ADDxx to ADDSUBPx; see `arithmetic`.
 #[inline(always)]
@@ -404,9 +404,17 @@ fn round(fp: Fp, a: X, b: X, imm: u8, mxcsr: u32) -> Done<X> {
     }
 }
 
-/// CMPxx with a predicate (its low three bits).
+/// CMPxx with a predicate: the eight of SSE, or the 32 of VCMPxx, the others of which are made of those eight.
 #[inline]
 pub fn cmp(fp: Fp, a: X, b: X, predicate: u8, mxcsr: u32) -> Done<X> {
+    match predicate {
+        0..8 => compare(fp, a, b, predicate, mxcsr),
+        _ => predicates::compare(fp, a, b, predicate, mxcsr),
+    }
+}
+
+/// CMPxx with one of SSE's predicates.
+pub(crate) fn compare(fp: Fp, a: X, b: X, predicate: u8, mxcsr: u32) -> Done<X> {
     macro_rules! imms {
         ($insn:literal, $($n:literal)*) => {
             match predicate & 7 {
