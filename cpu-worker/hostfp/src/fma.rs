@@ -309,11 +309,7 @@ impl Lane {
             return (signed(addend_negative, f.infinity()), denormal);
         }
         let ((xs, xe), (ys, ye), (zs, ze)) = (f.parts(x), f.parts(y), f.parts(z));
-        let product = Number::new(
-            product_negative,
-            u128::from(xs) * u128::from(ys),
-            xe + ye,
-        );
+        let product = Number::new(product_negative, u128::from(xs) * u128::from(ys), xe + ye);
         let addend = Number::new(addend_negative, zs.into(), ze);
         let down = self.mxcsr >> 13 & 3 == 1;
         let exact = sum(product, addend, down);

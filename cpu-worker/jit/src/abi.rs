@@ -28,6 +28,10 @@ pub(crate) const fn gpr(r: u8) -> i32 {
 pub(crate) const fn xmm(r: u8) -> i32 {
     state(offset_of!(State, xmm) + 16 * r as usize)
 }
+/// The upper half of the vector register `r`.
+pub(crate) const fn ymm_high(r: u8) -> i32 {
+    state(offset_of!(State, ymm_high) + 16 * r as usize)
+}
 /// The base of the segment register `s`.
 pub(crate) const fn seg_base(s: u8) -> i32 {
     let segment = offset_of!(State, seg) + size_of::<Segment>() * s as usize;

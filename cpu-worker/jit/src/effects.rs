@@ -5,7 +5,7 @@
 
 use atoll_hostfp::live::{self, Form};
 use atoll_x86::Vector;
-use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
+use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::FlagOp;
 use atoll_x86::op::{Arg, Cond, Kind, Op, OpFlags, RAX, Reg, Seg, Width};
 use atoll_x86::semantics;
@@ -53,7 +53,7 @@ pub(crate) fn class(op: &Op, rules: Rules) -> Class {
     match op.kind {
         Jcc | Jmp | Call | Loop | Ret | CallInd | JmpInd if narrow_transfer(op) => Class::Leave,
         MovX | MovPart | VecBin | VecShiftImm | VecShiftReg | VecShuffle | VecUnary
-        | VecExtract | VecInsert | VecMask | VecTest | VecBlend
+        | VecExtract | VecInsert | VecMask | VecTest | VecBlend | VecYmm | FpFma
             if fpu_off =>
         {
             Class::Leave
@@ -186,6 +186,9 @@ impl Eval for Effects {
     fn set_xmm(&mut self, r: Reg, (): ()) {
         self.write(1 << (16 + r), true);
     }
+    // Upper halves are in memory between and within instructions.
+    fn xmm_high(&mut self, _: Reg) {}
+    fn set_xmm_high(&mut self, _: Reg, (): ()) {}
     fn seg_base(&mut self, _: Seg) {}
     fn next_rip(&mut self, _: &Op) {}
     fn set_df(&mut self, _: bool) {}
@@ -262,6 +265,14 @@ impl Eval for Effects {
         self.may_leave = true;
         Ok(())
     }
+    fn load_y(&mut self, (): (), _: bool) -> Result<[(); 2], ()> {
+        self.may_leave = true;
+        Ok([(); 2])
+    }
+    fn store_y(&mut self, (): (), _: bool, _: [(); 2]) -> Result<(), ()> {
+        self.may_leave = true;
+        Ok(())
+    }
     fn raise_if(&mut self, (): (), _: Vector) -> Result<(), ()> {
         self.may_leave = true;
         Ok(())
@@ -284,6 +295,17 @@ impl Eval for Effects {
     fn x_mask(&mut self, _: Width, (): ()) {}
     fn x_is_zero(&mut self, (): ()) {}
     fn x_blend(&mut self, _: Width, (): (), (): (), (): ()) {}
+    fn halves(
+        &mut self,
+        mut f: impl FnMut(&mut Effects, usize) -> Result<(), ()>,
+    ) -> Result<[(); 2], ()> {
+        f(self, 0)?;
+        f(self, 1)?;
+        Ok([(); 2])
+    }
+    fn fp_fma(&mut self, _: FpFma, _: Fp, _: [(); 3], (): ()) -> Result<(), ()> {
+        self.fp()
+    }
     fn fp_bin(&mut self, _: FpBin, _: Fp, (): (), (): ()) -> Result<(), ()> {
         self.fp()
     }

@@ -8,7 +8,7 @@
 //! - a `V` of width w is zero-extended in the interpreter and of the matching integer type in the translator; use
 //!   `zext`, `sext` and `trunc` to change width.
 
-pub use atoll_hostfp::{Fp, FpBin, FpCvt, FpUn};
+pub use atoll_hostfp::{Fp, FpBin, FpCvt, FpFma, FpUn};
 
 use crate::exception::Vector;
 use crate::flags::FlagOp;
@@ -35,6 +35,10 @@ pub enum VecBin {
     UnpackLoB, UnpackLoW, UnpackLoD, UnpackLoQ, UnpackHiB, UnpackHiW, UnpackHiD, UnpackHiQ,
     PackSSWB, PackSSDW, PackUSWB, PackUSDW,
     PshufB, SignB, SignW, SignD, HaddW, HaddD, HaddSatW, HsubW, HsubD, HsubSatW,
+    /// VPSLLVD and its relatives: each lane of a by its own lane of b
+    SllVD, SllVQ, SrlVD, SrlVQ, SraVD, /// VPERMILPS by a vector: lanes of a chosen by b
+    PermilS, /// VPERMILPD
+    PermilD,
 }
 
 /// Lane-wise operations on one vector (PABSx, PMOVSX/ZX: source lanes from the low end).
@@ -111,6 +115,9 @@ pub trait Eval {
     fn set_reg(&mut self, w: Width, r: Reg, v: Self::V);
     fn xmm(&mut self, r: Reg) -> Self::X;
     fn set_xmm(&mut self, r: Reg, v: Self::X);
+    /// The upper half of a 256-bit register.
+    fn xmm_high(&mut self, r: Reg) -> Self::X;
+    fn set_xmm_high(&mut self, r: Reg, v: Self::X);
     /// The base of a segment, 64 bits.
     fn seg_base(&mut self, seg: Seg) -> Self::V;
     /// The address of the next instruction, as RIP (64 bits; EIP and IP zero-extended).
@@ -207,6 +214,15 @@ pub trait Eval {
         aligned: bool,
         value: Self::X,
     ) -> Result<(), Self::Stop>;
+    /// 32 bytes, the low half first; `aligned` raises #GP(0) when the address is not a multiple of 32.
+    fn load_y(&mut self, address: Self::V, aligned: bool) -> Result<[Self::X; 2], Self::Stop>;
+    /// Writes both halves or none.
+    fn store_y(
+        &mut self,
+        address: Self::V,
+        aligned: bool,
+        value: [Self::X; 2],
+    ) -> Result<(), Self::Stop>;
 
     // Faults and transfers.
     fn raise_if(&mut self, c: Self::B, vector: Vector) -> Result<(), Self::Stop>;
@@ -237,6 +253,13 @@ pub trait Eval {
     /// Lane-wise: where the sign bit of `mask`'s lane (width w) is set, b, else a.
     fn x_blend(&mut self, w: Width, a: Self::X, b: Self::X, mask: Self::X) -> Self::X;
 
+    /// Both halves of a 256-bit operation. The floating-point exceptions of the two count as one instruction's: an unmasked one that
+    /// is found before computing hides what either half raises after it.
+    fn halves(
+        &mut self,
+        f: impl FnMut(&mut Self, usize) -> Result<Self::X, Self::Stop>,
+    ) -> Result<[Self::X; 2], Self::Stop>;
+
     // Floating point, exact: results, NaNs, and the flags of MXCSR. An unmasked exception stops with #XM before anything is committed.
     fn fp_bin(&mut self, op: FpBin, fp: Fp, a: Self::X, b: Self::X) -> Result<Self::X, Self::Stop>;
     /// `a` gives the lanes that a scalar operation keeps; `imm` is ROUNDxx's.
@@ -248,7 +271,15 @@ pub trait Eval {
         b: Self::X,
         imm: u8,
     ) -> Result<Self::X, Self::Stop>;
-    /// CMPxx with predicate 0 to 7: all-ones or zero lanes.
+    /// x * y + z, rounded once; scalar operations keep the rest of `keep`.
+    fn fp_fma(
+        &mut self,
+        op: FpFma,
+        fp: Fp,
+        operands: [Self::X; 3],
+        keep: Self::X,
+    ) -> Result<Self::X, Self::Stop>;
+    /// CMPxx with predicate 0 to 31: all-ones or zero lanes.
     fn fp_cmp(
         &mut self,
         fp: Fp,

@@ -155,8 +155,15 @@ impl Features {
     /// Everything that the engine has. A model is offered what is in here of its features, and no more.
     pub const IMPLEMENTED: Features = Features::DEFAULT
         .union(Features::ADX)
+        .union(Features::AVX)
+        .union(Features::AVX2)
+        .union(Features::BMI1)
+        .union(Features::BMI2)
+        .union(Features::F16C)
+        .union(Features::FMA)
         .union(Features::LZCNT)
         .union(Features::MMXEXT)
+        .union(Features::SHA)
         .union(Features::SMAP)
         .union(Features::SMEP)
         .union(Features::UMIP)

@@ -122,6 +122,11 @@ bitflags::bitflags! {
         const SEG_CHECK = 128;
         /// The effective address is cut to 16 or 32 bits, see `Op::addr`.
         const ADDR_CUT = 256;
+        /// VEX-encoded with vector registers: three operands, any alignment, and the part of the destination above what is written
+        /// becomes zero.
+        const VEX = 512;
+        /// 256 bits wide.
+        const WIDE = 1024;
     }
 }
 
@@ -151,6 +156,8 @@ pub struct Op {
     pub dst: Reg,
     pub src_arg: Arg,
     pub src: Reg,
+    /// The first source: `dst` itself, or with VEX the register that the prefix names.
+    pub src1: Reg,
     /// Effective address: base + (index << scale) + disp; [`ZERO`] where absent.
     pub base: Reg,
     pub index: Reg,
@@ -178,6 +185,7 @@ impl Op {
         dst: 0,
         src_arg: Arg::None,
         src: 0,
+        src1: 0,
         base: ZERO,
         index: ZERO,
         scale: 0,
@@ -282,6 +290,8 @@ pub enum Kind {
     Tzcnt,
     Lzcnt,
     Popcnt,
+    /// ANDN to SHRX; sub = `semantics::bmi::Bmi`.
+    Bmi,
     Bswap,
     /// MOVBE.
     Movbe,
@@ -338,6 +348,10 @@ pub enum Kind {
     VecMask,
     VecTest,
     VecBlend,
+    /// Moves within and between 256-bit registers, broadcasts; sub = `semantics::avx::Ymm`.
+    VecYmm,
+    /// Fused multiply-add.
+    FpFma,
     // --- functions of Cpu, the same in both engines ---
     /// A string instruction, with or without REP.
     String,

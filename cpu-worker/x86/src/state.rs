@@ -90,6 +90,8 @@ pub mod mode {
     pub const AVX: u32 = 0x2000;
     /// An x87 exception is unmasked.
     pub const X87: u32 = 0x4000;
+    /// CR0.TS alone: what VEX instructions heed of [`FPU_OFF`].
+    pub const TASK_SWITCHED: u32 = 0x8000;
 }
 
 /// Control register bits.
@@ -250,6 +252,7 @@ impl State {
             self.cr0 & (cr::CR0_EM | cr::CR0_TS) != 0 || self.cr4 & cr::CR4_OSFXSR == 0,
             mode::FPU_OFF,
         );
+        m |= set(self.cr0 & cr::CR0_TS != 0, mode::TASK_SWITCHED);
         m |= set(
             self.rflags & (flags::TF | flags::RF) != 0 || self.dr[7] & 0xff != 0,
             mode::DEBUG,

@@ -1,7 +1,7 @@
 //! Every instruction form of 64-bit mode, with the encodings that lead to it.
 //!
 //! The opcode space is walked once: prefixes, map, opcode, ModRM.reg, register or memory operand. Each encoding is read by
-//! iced, and filed under the `Code` that it finds; so redundant prefixes and unusual encodings of a form are generated as
+//! iced, and filed under the `Code` that it finds; the VEX space is walked likewise, by its own prefix; so redundant prefixes and unusual encodings of a form are generated as
 //! often as the usual one, and forms that nobody thought of are not missing.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,25 @@ pub struct Encoding {
     pub opcode: u8,
     /// With mod = 3 also its register number counts; with another, mod and rm are free.
     pub modrm: u8,
+    /// With a VEX prefix, which then holds the map.
+    pub vex: Option<Vex>,
+}
+
+/// What a VEX prefix says besides the map and registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vex {
+    /// 0: none; 1: 66; 2: F3; 3: F2.
+    pub pp: u8,
+    pub w: bool,
+    pub l: bool,
+}
+
+impl Vex {
+    /// The three bytes, for map `map`. `rxb` and `vvvv` are inverted, as they are encoded.
+    pub fn bytes(self, map: u8, rxb: u8, vvvv: u8) -> [u8; 3] {
+        let (w, l) = (u8::from(self.w), u8::from(self.l));
+        [0xc4, rxb << 5 | map, w << 7 | vvvv << 3 | l << 2 | self.pp]
+    }
 }
 
 impl Encoding {
@@ -46,6 +65,12 @@ impl Encoding {
 
     fn bytes(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
+        if let Some(vex) = self.vex {
+            bytes[..3].copy_from_slice(&vex.bytes(self.map, 7, 15));
+            // The index of a SIB byte is another register than VEX names.
+            bytes[3..6].copy_from_slice(&[self.opcode, self.modrm, 0x08]);
+            return bytes;
+        }
         let mut n = 0;
         let mut put = |b: u8| {
             bytes[n] = b;
@@ -107,6 +132,7 @@ pub fn all() -> Forms {
                         map,
                         opcode,
                         modrm,
+                        vex: None,
                     };
                     let bytes = e.bytes();
                     Decoder::new(64, &bytes, DecoderOptions::NONE).decode_out(&mut i);
@@ -114,6 +140,10 @@ pub fn all() -> Forms {
                 }
             }
         }
+    }
+    for e in vex_space() {
+        Decoder::new(64, &e.bytes(), DecoderOptions::NONE).decode_out(&mut i);
+        found.entry(i.code() as usize).or_default().push(e);
     }
     let mut forms = Forms::default();
     for (code, encodings) in found {
@@ -124,6 +154,32 @@ pub fn all() -> Forms {
         }
     }
     forms
+}
+
+/// Every VEX encoding but for registers. Memory is named with a SIB byte, without which gathers are none.
+fn vex_space() -> impl Iterator<Item = Encoding> {
+    let modrms = (0..8u8).flat_map(|reg| [4, 0xc0, 0xc1].map(move |low| low | reg << 3));
+    let modrms: Vec<u8> = modrms.collect();
+    (1..4u8).flat_map(move |map| {
+        let modrms = modrms.clone();
+        (0..16u8).flat_map(move |bits| {
+            let modrms = modrms.clone();
+            let vex = Vex {
+                pp: bits & 3,
+                w: bits & 4 != 0,
+                l: bits & 8 != 0,
+            };
+            (0..=255u8).flat_map(move |opcode| {
+                modrms.clone().into_iter().map(move |modrm| Encoding {
+                    prefixes: 0,
+                    map,
+                    opcode,
+                    modrm,
+                    vex: Some(vex),
+                })
+            })
+        })
+    })
 }
 
 /// Why a form is not compared; None if it is.

@@ -274,7 +274,7 @@ fn build() -> Cpu {
         cr::CR0_PE | cr::CR0_MP | cr::CR0_ET | cr::CR0_NE | cr::CR0_WP | cr::CR0_AM | cr::CR0_PG;
     s.cr3 = TABLES;
     s.cr4 = cr::CR4_PAE | cr::CR4_OSFXSR | cr::CR4_OSXMMEXCPT | cr::CR4_FSGSBASE | cr::CR4_OSXSAVE;
-    s.xcr0 = 3;
+    s.xcr0 = 7;
     s.efer = cr::EFER_LME | cr::EFER_LMA | cr::EFER_SCE | cr::EFER_NXE;
     s.gdtr = TableReg {
         base: SYSTEM + GDT,

@@ -168,7 +168,9 @@ pub enum Precision {
 pub fn precision(i: &Instruction) -> Precision {
     use Mnemonic::*;
     match i.mnemonic() {
-        Rcpps | Rcpss | Rsqrtps | Rsqrtss => Precision::Approximate,
+        Rcpps | Rcpss | Rsqrtps | Rsqrtss | Vrcpps | Vrcpss | Vrsqrtps | Vrsqrtss => {
+            Precision::Approximate
+        }
         Fsin | Fcos | Fsincos | Fptan | Fpatan | F2xm1 | Fyl2x | Fyl2xp1 => {
             Precision::Transcendental
         }

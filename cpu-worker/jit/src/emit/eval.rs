@@ -3,7 +3,7 @@
 //! A value of width w has the integer type of that width. A truth is an `i8` that is 0 or 1, perhaps to be read negated.
 
 use atoll_x86::Vector;
-use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
+use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::{DF, FlagOp};
 use atoll_x86::op::{AH, AddrSize, Cond, Op, OpFlags, RIP, Reg, Seg, Width, ZERO};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -132,10 +132,10 @@ impl Emitter<'_, '_> {
         (low, self.b.ins().ireduce(ty(w), r))
     }
 
-    pub(super) fn check_aligned(&mut self, address: Value, aligned: bool) {
+    pub(super) fn check_aligned(&mut self, address: Value, aligned: bool, bytes: i64) {
         if aligned {
             let exit = self.exit_before();
-            let low = self.b.ins().band_imm_s(address, 15);
+            let low = self.b.ins().band_imm_s(address, bytes - 1);
             let bad = Truth::plain(self.b.ins().icmp_imm_s(IntCC::NotEqual, low, 0));
             self.leave_if(bad, exit);
         }
@@ -193,6 +193,13 @@ impl Eval for Emitter<'_, '_> {
     }
     fn set_xmm(&mut self, r: Reg, v: Value) {
         self.b.def_var(self.xmm[r as usize], v);
+    }
+    fn xmm_high(&mut self, r: Reg) -> Value {
+        self.load_state(types::I8X16, abi::ymm_high(r))
+    }
+    fn set_xmm_high(&mut self, r: Reg, v: Value) {
+        let v = self.cast(types::I8X16, v);
+        self.store_state(v, abi::ymm_high(r));
     }
     fn seg_base(&mut self, seg: Seg) -> Value {
         self.load_state(types::I64, abi::seg_base(seg as u8))
@@ -391,7 +398,7 @@ impl Eval for Emitter<'_, '_> {
         self.b.ins().store(plain(), value, loc, 0);
     }
     fn load_x(&mut self, address: Value, aligned: bool) -> Result<Value, Untranslatable> {
-        self.check_aligned(address, aligned);
+        self.check_aligned(address, aligned, 16);
         let host = self.host(address, 16, false);
         Ok(self.b.ins().load(types::I8X16, plain(), host, 0))
     }
@@ -401,9 +408,26 @@ impl Eval for Emitter<'_, '_> {
         aligned: bool,
         value: Value,
     ) -> Result<(), Untranslatable> {
-        self.check_aligned(address, aligned);
+        self.check_aligned(address, aligned, 16);
         let host = self.host(address, 16, true);
         self.b.ins().store(plain(), value, host, 0);
+        Ok(())
+    }
+    fn load_y(&mut self, address: Value, aligned: bool) -> Result<[Value; 2], Untranslatable> {
+        self.check_aligned(address, aligned, 32);
+        let host = self.host(address, 32, false);
+        Ok([0, 16].map(|at| self.b.ins().load(types::I8X16, plain(), host, at)))
+    }
+    fn store_y(
+        &mut self,
+        address: Value,
+        aligned: bool,
+        [low, high]: [Value; 2],
+    ) -> Result<(), Untranslatable> {
+        self.check_aligned(address, aligned, 32);
+        let host = self.host(address, 32, true);
+        self.b.ins().store(plain(), low, host, 0);
+        self.b.ins().store(plain(), high, host, 16);
         Ok(())
     }
 
@@ -466,6 +490,22 @@ impl Eval for Emitter<'_, '_> {
         self.vector_blend(w, a, b, mask)
     }
 
+    /// Emitted code runs with all exceptions masked, so the flags of the halves just add up.
+    fn halves(
+        &mut self,
+        mut f: impl FnMut(&mut Self, usize) -> Result<Value, Untranslatable>,
+    ) -> Result<[Value; 2], Untranslatable> {
+        Ok([f(self, 0)?, f(self, 1)?])
+    }
+    fn fp_fma(
+        &mut self,
+        _: FpFma,
+        _: Fp,
+        _: [Value; 3],
+        _: Value,
+    ) -> Result<Value, Untranslatable> {
+        Err(Untranslatable)
+    }
     fn fp_bin(&mut self, op: FpBin, fp: Fp, a: Value, b: Value) -> Result<Value, Untranslatable> {
         self.float_bin(op, fp, a, b)
     }

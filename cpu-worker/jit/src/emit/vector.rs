@@ -19,7 +19,7 @@ pub(crate) fn translates(op: &Op, mode: u32) -> bool {
     match op.kind {
         VecBin => !called_bin(op.sub),
         VecUnary => op.sub != VecUn::MinPosUW as u8,
-        FpBin | FpUnary | FpCompare | FpConvert => super::fp::translates(op, mode),
+        FpBin | FpUnary | FpCompare | FpConvert | FpFma => super::fp::translates(op, mode),
         _ => mode & mode::DEBUG == 0,
     }
 }
@@ -28,7 +28,8 @@ pub(crate) fn translates(op: &Op, mode: u32) -> bool {
 fn called_bin(sub: u8) -> bool {
     use VecBin::*;
     [
-        MulSDQ, SadBW, SignB, SignW, SignD, HaddSatW, HsubW, HsubD, HsubSatW,
+        MulSDQ, SadBW, SignB, SignW, SignD, HaddSatW, HsubW, HsubD, HsubSatW, SllVD, SllVQ, SrlVD,
+        SrlVQ, SraVD, PermilS, PermilD,
     ]
     .iter()
     .any(|&b| b as u8 == sub)

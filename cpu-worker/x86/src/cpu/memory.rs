@@ -5,6 +5,7 @@ use atoll_mmu::{Loc, MemStop, Privilege};
 use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop, Vector};
+use crate::interp::signed_48;
 use crate::op::{AddrSize, Arg, Kind, Op, Seg};
 use crate::state::{attr, mode};
 
@@ -31,8 +32,24 @@ impl Cpu {
         Ok(offset.wrapping_add(self.state.segment(op.seg).base))
     }
 
+    /// The linear address of a lane of a vector in memory, `distance` bytes from where the operand is: as an operand of its own, but
+    /// that vectors are not checked for alignment.
+    pub(crate) fn lane_address(&mut self, op: &Op, distance: u64, bytes: u32) -> Result<u64, Stop> {
+        let offset = cut(op.addr, self.offset(op).wrapping_add(distance));
+        self.unaligned(op.seg, offset, bytes, writes(op))
+    }
+
     /// The linear address of `bytes` at `offset` in a segment: checks rights, limit and alignment.
     pub fn linear(&mut self, seg: Seg, offset: u64, bytes: u32, write: bool) -> Result<u64, Stop> {
+        let address = self.unaligned(seg, offset, bytes, write)?;
+        if self.state.mode & mode::ALIGN != 0 {
+            self.check_alignment(address, bytes)?;
+        }
+        Ok(address)
+    }
+
+    /// The same without a check of alignment.
+    fn unaligned(&mut self, seg: Seg, offset: u64, bytes: u32, write: bool) -> Result<u64, Stop> {
         let s = *self.state.segment(seg);
         let long = self.state.mode & mode::LONG != 0;
         let address = if long {
@@ -48,9 +65,6 @@ impl Cpu {
             }
             offset.wrapping_add(s.base) & 0xffff_ffff
         };
-        if self.state.mode & mode::ALIGN != 0 {
-            self.check_alignment(address, bytes)?;
-        }
         Ok(address)
     }
 
@@ -214,6 +228,24 @@ impl Cpu {
 
     fn is_device(&self, pa: u64) -> bool {
         self.mmu.load_physical(pa, 1).is_none()
+    }
+
+    /// Makes sure that a store of `bytes` over two pages can be done in pieces: both pages are checked before either is written.
+    #[cold]
+    pub(crate) fn check_store(&mut self, va: u64, bytes: u32) -> Result<(), Stop> {
+        let place = self.mmu.prepare_write(va, bytes);
+        self.note_code_writes();
+        place.map(|_| ()).map_err(|stop| self.memory_fault(stop))
+    }
+
+    /// #GP or #SS for an access that is made in pieces and runs out of the canonical addresses: before any of them is made.
+    #[inline(always)]
+    pub(crate) fn check_canonical(&mut self, va: u64, bytes: u32) -> Result<(), Stop> {
+        let last = va.wrapping_add(u64::from(bytes) - 1);
+        if signed_48(last) != last {
+            return Err(self.memory_fault(MemStop::NonCanonical));
+        }
+        Ok(())
     }
 
     /// A 16-byte read that the MMU did not complete: two reads of 8 bytes where a device is concerned.

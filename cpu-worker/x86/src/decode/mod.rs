@@ -5,13 +5,14 @@
 //! word). It knows no addresses: everything relative stays relative, so that one decoded block serves each virtual
 //! address at which its physical bytes appear.
 //!
-//! One file a group: `integer` (lifted), `system` (functions of `Cpu`), `string`, `sse`, `x87`.
+//! One file a group: `integer` (lifted), `system` (functions of `Cpu`), `string`, `sse`, `vex`, `x87`.
 
 mod integer;
 mod mmx;
 mod sse;
 mod string;
 mod system;
+mod vex;
 mod x87;
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, OpKind, Register};
@@ -73,13 +74,21 @@ pub fn decode(bytes: &[u8], mode: u32, features: Features) -> Option<Op> {
             ..Op::EMPTY
         });
     }
-    let op = integer::decode(&i, &c)
-        .or_else(|| string::decode(&i, &c))
-        .or_else(|| sse::decode(&i, &c))
-        .or_else(|| x87::decode(&i, &c, bytes))
-        .or_else(|| system::decode(&i, &c))
-        .unwrap_or_else(|| invalid(&i, &c));
-    Some(op)
+    let op = if vex::is_vex(&i) {
+        vex::decode(&i, &c)
+    } else {
+        legacy(&i, &c, bytes)
+    };
+    Some(op.unwrap_or_else(|| invalid(&i, &c)))
+}
+
+/// The instruction, which has no VEX prefix.
+fn legacy(i: &Instruction, c: &Ctx, bytes: &[u8]) -> Option<Op> {
+    integer::decode(i, c)
+        .or_else(|| string::decode(i, c))
+        .or_else(|| sse::decode(i, c))
+        .or_else(|| x87::decode(i, c, bytes))
+        .or_else(|| system::decode(i, c))
 }
 
 /// Whether what is invalid is so for its length: iced reads on to the limit then. One of just 15 bytes may also be a LOCK that is not

@@ -1,4 +1,4 @@
-//! Decoding of SSE to SSE4.2, AES, PCLMULQDQ and state saving. The forms on MMX registers are in `mmx`; prefetches, fences,
+//! Decoding of SSE to SSE4.2, AES, PCLMULQDQ, SHA and state saving; with VEX too, for what is the same then but for the operands. The forms on MMX registers are in `mmx`; prefetches, fences,
 //! MOVNTI and CLFLUSH are among the integer and system instructions.
 //!
 //! iced names the instruction; this module says which lifted kind it is, or which function of `Cpu`, and whether this CPU
@@ -6,15 +6,16 @@
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic as M, OpKind};
 
+use super::vex::{base_name, extend, is_vex};
 use super::{Ctx, function, mmx, operand_width, set_dst, set_src, template};
 use crate::eval::{Fp, FpBin, FpCvt, FpUn, VecBin as B, VecShift, VecShuf, VecUn};
 use crate::features::Features;
 use crate::interp::sse_run;
 use crate::op::{Kind, Op, OpFlags, Width};
 use crate::semantics::sse::{
-    BY_IMM, BY_XMM0, COMI, FROM_INT, LANE_AND_ZEROS, Part, TO_INT, TRUNCATE, UCOMI,
+    BY_IMM, BY_REG, COMI, FROM_INT, LANE_AND_ZEROS, Part, TO_INT, TRUNCATE, UCOMI,
 };
-use crate::semantics::{crypto, sse_fn, sse_string, xsave};
+use crate::semantics::{crypto, sha, sse_fn, sse_string, xsave};
 use crate::state::mode;
 
 /// The instruction, if it belongs to these families.
@@ -66,6 +67,7 @@ fn available(i: &Instruction, c: &Ctx) -> bool {
             CpuidFeature::SSE4_2 => Features::SSE4_2,
             CpuidFeature::AES => Features::AES,
             CpuidFeature::PCLMULQDQ => Features::PCLMULQDQ,
+            CpuidFeature::SHA => Features::SHA,
             CpuidFeature::FXSR => Features::FXSR,
             CpuidFeature::XSAVE | CpuidFeature::XSAVEC => Features::XSAVE,
             CpuidFeature::XSAVEOPT => Features::XSAVEOPT,
@@ -96,7 +98,7 @@ fn hint(i: &Instruction, c: &Ctx) -> Option<Op> {
     })
 }
 
-fn vector(i: &Instruction, c: &Ctx) -> Option<Op> {
+pub(super) fn vector(i: &Instruction, c: &Ctx) -> Option<Op> {
     let mut op = moves(i, c)
         .or_else(|| integer(i, c))
         .or_else(|| lanes(i, c))
@@ -110,14 +112,17 @@ fn vector(i: &Instruction, c: &Ctx) -> Option<Op> {
 }
 
 /// A lifted operation `op0 = f(op0, op1)` with an immediate, if there is one.
-fn lifted(i: &Instruction, c: &Ctx, kind: Kind, sub: u8) -> Op {
+pub(super) fn lifted(i: &Instruction, c: &Ctx, kind: Kind, sub: u8) -> Op {
     let mut op = template(i, c);
     op.kind = kind;
     op.sub = sub;
-    set_dst(i, 0, &mut op);
+    if i.op_count() > 0 {
+        set_dst(i, 0, &mut op);
+    }
     if i.op_count() > 1 && i.op_kind(1) != OpKind::Immediate8 {
         set_src(i, 1, &mut op);
     }
+    extend(i, &mut op);
     if i.op_kinds().any(|k| k == OpKind::Immediate8) {
         op.imm = i.immediate8().into();
     }
@@ -142,7 +147,7 @@ fn moves(i: &Instruction, c: &Ctx) -> Option<Op> {
         (_, true) => part(Part::Load, w),
         _ => part(between, w),
     };
-    match i.mnemonic() {
+    match base_name(i) {
         M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq | M::Movntdqa => {
             whole(1)
         }
@@ -163,7 +168,7 @@ fn moves(i: &Instruction, c: &Ctx) -> Option<Op> {
 
 /// MOVD and MOVQ: between vector and general registers or memory, or (MOVQ) within vector registers.
 fn general_or_scalar(i: &Instruction, part: &dyn Fn(Part, Width) -> Option<Op>) -> Option<Op> {
-    let w = if i.mnemonic() == M::Movd {
+    let w = if base_name(i) == M::Movd {
         Width::D
     } else {
         Width::Q
@@ -183,15 +188,15 @@ fn uses_xmm(i: &Instruction) -> bool {
 
 /// Integer vectors: `dst = f(dst, src)`, shifts.
 fn integer(i: &Instruction, c: &Ctx) -> Option<Op> {
-    if let Some(f) = mmx::vec_bin(i.mnemonic()).or_else(|| vec_bin(i.mnemonic())) {
+    if let Some(f) = mmx::vec_bin(base_name(i)).or_else(|| vec_bin(base_name(i))) {
         return Some(lifted(i, c, Kind::VecBin, f as u8));
     }
-    let shift = match i.mnemonic() {
+    let shift = match base_name(i) {
         M::Pslldq => VecShift::SllB,
         M::Psrldq => VecShift::SrlB,
         m => mmx::vec_shift(m)?,
     };
-    let kind = if i.op_kind(1) == OpKind::Immediate8 {
+    let kind = if i.op_kinds().any(|k| k == OpKind::Immediate8) {
         Kind::VecShiftImm
     } else {
         Kind::VecShiftReg
@@ -239,7 +244,7 @@ fn lanes(i: &Instruction, c: &Ctx) -> Option<Op> {
     let extract = |w| wide(Kind::VecExtract, 0, w);
     let insert = |w| wide(Kind::VecInsert, 0, w);
     let blend = |sub, w| wide(Kind::VecBlend, sub, w);
-    match i.mnemonic() {
+    match base_name(i) {
         M::Pshufd => shuffle(VecShuf::D),
         M::Pshuflw => shuffle(VecShuf::Lw),
         M::Pshufhw => shuffle(VecShuf::Hw),
@@ -278,9 +283,9 @@ fn lanes(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Movmskps => wide(Kind::VecMask, 0, Width::D),
         M::Movmskpd => wide(Kind::VecMask, 0, Width::Q),
         M::Ptest => Some(lifted(i, c, Kind::VecTest, 0)),
-        M::Pblendvb => blend(BY_XMM0, Width::B),
-        M::Blendvps => blend(BY_XMM0, Width::D),
-        M::Blendvpd => blend(BY_XMM0, Width::Q),
+        M::Pblendvb => blend(BY_REG, Width::B),
+        M::Blendvps => blend(BY_REG, Width::D),
+        M::Blendvpd => blend(BY_REG, Width::Q),
         M::Pblendw => blend(BY_IMM, Width::W),
         M::Blendps => blend(BY_IMM, Width::D),
         M::Blendpd => blend(BY_IMM, Width::Q),
@@ -298,11 +303,12 @@ fn floating(i: &Instruction, c: &Ctx) -> Option<Op> {
     };
     let bin = |f: FpBin, fp| make(Kind::FpBin, f as u8, fp);
     let un = |f: FpUn, fp| make(Kind::FpUnary, f as u8, fp);
-    let cmp = |fp| make(Kind::FpCompare, i.immediate8() & 7, fp);
+    let predicates = if is_vex(i) { 31 } else { 7 };
+    let cmp = |fp| make(Kind::FpCompare, i.immediate8() & predicates, fp);
     let comi = |sub, fp| make(Kind::FpCompare, sub, fp);
     macro_rules! arithmetic {
         ($($ss:ident $sd:ident $ps:ident $pd:ident $f:expr;)*) => {
-            match i.mnemonic() {
+            match base_name(i) {
                 $(M::$ss => return $f(Ss), M::$sd => return $f(Sd), M::$ps => return $f(Ps), M::$pd => return $f(Pd),)*
                 _ => {}
             }
@@ -318,7 +324,7 @@ fn floating(i: &Instruction, c: &Ctx) -> Option<Op> {
         Sqrtss Sqrtsd Sqrtps Sqrtpd (|fp| un(FpUn::Sqrt, fp));
         Roundss Roundsd Roundps Roundpd (|fp| un(FpUn::Round, fp));
     }
-    match i.mnemonic() {
+    match base_name(i) {
         M::Haddps => bin(FpBin::Hadd, Ps),
         M::Haddpd => bin(FpBin::Hadd, Pd),
         M::Hsubps => bin(FpBin::Hsub, Ps),
@@ -351,7 +357,7 @@ fn conversion(i: &Instruction, c: &Ctx) -> Option<Op> {
         op.width = operand_width(i, general);
         Some(op)
     };
-    match i.mnemonic() {
+    match base_name(i) {
         M::Cvtss2sd => vector(FpCvt::Ss2Sd),
         M::Cvtsd2ss => vector(FpCvt::Sd2Ss),
         M::Cvtps2pd => vector(FpCvt::Ps2Pd),
@@ -366,15 +372,15 @@ fn conversion(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Cvtsd2si => scalar(TO_INT, Fp::Sd, 0),
         M::Cvttss2si => scalar(TRUNCATE, Fp::Ss, 0),
         M::Cvttsd2si => scalar(TRUNCATE, Fp::Sd, 0),
-        M::Cvtsi2ss => scalar(FROM_INT, Fp::Ss, 1),
-        M::Cvtsi2sd => scalar(FROM_INT, Fp::Sd, 1),
+        M::Cvtsi2ss => scalar(FROM_INT, Fp::Ss, i.op_count() - 1),
+        M::Cvtsi2sd => scalar(FROM_INT, Fp::Sd, i.op_count() - 1),
         _ => None,
     }
 }
 
 /// Instructions that stay functions of `Cpu`.
 fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
-    let run: crate::op::Handler = match i.mnemonic() {
+    let run: crate::op::Handler = match base_name(i) {
         M::Ldmxcsr => sse_fn::ldmxcsr,
         M::Stmxcsr => sse_fn::stmxcsr,
         M::Maskmovdqu => sse_fn::maskmovdqu,
@@ -392,6 +398,13 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Aesimc => crypto::aesimc,
         M::Aeskeygenassist => crypto::aeskeygenassist,
         M::Pclmulqdq => crypto::pclmulqdq,
+        M::Sha1rnds4 => sha::sha1rnds4,
+        M::Sha1nexte => sha::sha1nexte,
+        M::Sha1msg1 => sha::sha1msg1,
+        M::Sha1msg2 => sha::sha1msg2,
+        M::Sha256rnds2 => sha::sha256rnds2,
+        M::Sha256msg1 => sha::sha256msg1,
+        M::Sha256msg2 => sha::sha256msg2,
         M::Fxsave | M::Fxsave64 => xsave::fxsave,
         M::Fxrstor | M::Fxrstor64 => xsave::fxrstor,
         M::Xsave | M::Xsave64 => xsave::xsave,
@@ -403,12 +416,12 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
     let mut op = function(i, c, Kind::SseHelper, run);
     // They may change MXCSR's control bits, which are part of the mode word.
     if matches!(
-        i.mnemonic(),
+        base_name(i),
         M::Ldmxcsr | M::Fxrstor | M::Fxrstor64 | M::Xrstor | M::Xrstor64
     ) {
         op.flags |= OpFlags::ENDS_BLOCK;
     }
-    match i.mnemonic() {
+    match base_name(i) {
         M::Maskmovdqu => {
             (op.dst, op.src) = (
                 i.op1_register().number() as u8,
@@ -419,12 +432,13 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
         _ if i.op_count() > 1 && i.op_kind(0) == OpKind::Register => {
             set_dst(i, 0, &mut op);
             set_src(i, 1, &mut op);
+            extend(i, &mut op);
             op.imm = i.immediate8().into();
         }
         _ => {}
     }
     // REX.W widens FXSAVE's pointers and the lengths of PCMPESTRx.
-    op.width = match i.mnemonic() {
+    op.width = match base_name(i) {
         M::Fxsave64 | M::Fxrstor64 | M::Xsave64 | M::Xsaveopt64 | M::Xsavec64 | M::Xrstor64 => {
             Width::Q
         }
@@ -439,6 +453,9 @@ fn is_wide(i: &Instruction) -> bool {
     use iced_x86::Code as C;
     matches!(
         i.code(),
-        C::Pcmpestri64_xmm_xmmm128_imm8 | C::Pcmpestrm64_xmm_xmmm128_imm8
+        C::Pcmpestri64_xmm_xmmm128_imm8
+            | C::Pcmpestrm64_xmm_xmmm128_imm8
+            | C::VEX_Vpcmpestri64_xmm_xmmm128_imm8
+            | C::VEX_Vpcmpestrm64_xmm_xmmm128_imm8
     )
 }

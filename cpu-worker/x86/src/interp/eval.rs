@@ -7,7 +7,7 @@ use atoll_mmu::Loc;
 
 use super::{eval_fp, eval_vec};
 use crate::cpu::Cpu;
-use crate::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
+use crate::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use crate::exception::{Fault, Stop, Vector};
 use crate::flags::{self, FlagOp, LazyFlags};
 use crate::op::{AH, Cond, Op, OpFlags, RIP, Reg, Seg, Width};
@@ -57,6 +57,14 @@ impl Eval for Cpu {
     #[inline(always)]
     fn set_xmm(&mut self, r: Reg, v: [u64; 2]) {
         self.state.xmm[(r & 15) as usize] = v;
+    }
+    #[inline(always)]
+    fn xmm_high(&mut self, r: Reg) -> [u64; 2] {
+        self.state.ymm_high[(r & 15) as usize]
+    }
+    #[inline(always)]
+    fn set_xmm_high(&mut self, r: Reg, v: [u64; 2]) {
+        self.state.ymm_high[(r & 15) as usize] = v;
     }
     #[inline(always)]
     fn seg_base(&mut self, seg: Seg) -> u64 {
@@ -314,6 +322,26 @@ impl Eval for Cpu {
         self.write_memory_128(address, value)
     }
 
+    fn load_y(&mut self, address: u64, aligned: bool) -> Result<[[u64; 2]; 2], Stop> {
+        if aligned && address & 31 != 0 {
+            return Err(self.raise(Fault::GP0));
+        }
+        self.check_canonical(address, 32)?;
+        let low = self.load_x(address, false)?;
+        Ok([low, self.load_x(address.wrapping_add(16), false)?])
+    }
+    fn store_y(&mut self, address: u64, aligned: bool, value: [[u64; 2]; 2]) -> Result<(), Stop> {
+        if aligned && address & 31 != 0 {
+            return Err(self.raise(Fault::GP0));
+        }
+        if address & 0xfff > 0x1000 - 32 {
+            self.check_canonical(address, 32)?;
+            self.check_store(address, 32)?;
+        }
+        self.store_x(address, false, value[0])?;
+        self.store_x(address.wrapping_add(16), false, value[1])
+    }
+
     #[inline(always)]
     fn raise_if(&mut self, c: bool, vector: Vector) -> Result<(), Stop> {
         if c {
@@ -400,6 +428,22 @@ impl Eval for Cpu {
         eval_vec::x_blend(w, a, b, mask)
     }
 
+    #[inline(always)]
+    fn halves(
+        &mut self,
+        f: impl FnMut(&mut Cpu, usize) -> Result<[u64; 2], Stop>,
+    ) -> Result<[[u64; 2]; 2], Stop> {
+        eval_fp::halves(self, f)
+    }
+    fn fp_fma(
+        &mut self,
+        op: FpFma,
+        fp: Fp,
+        operands: [[u64; 2]; 3],
+        keep: [u64; 2],
+    ) -> Result<[u64; 2], Stop> {
+        eval_fp::fp_fma(self, op, fp, operands, keep)
+    }
     #[inline(always)]
     fn fp_bin(&mut self, op: FpBin, fp: Fp, a: [u64; 2], b: [u64; 2]) -> Result<[u64; 2], Stop> {
         eval_fp::fp_bin(self, op, fp, a, b)

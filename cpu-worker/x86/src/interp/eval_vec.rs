@@ -214,6 +214,13 @@ fn x_bin_wide(op: VecBin, a: X, b: X) -> X {
         HsubSatW => horizontal16(a, b, |x, y| sat16(x - y)),
         HaddD => horizontal32(a, b, i32::wrapping_add),
         HsubD => horizontal32(a, b, i32::wrapping_sub),
+        SllVD => each!(u32s, of_u32s, a, b, |x, n| x.checked_shl(n).unwrap_or(0)),
+        SrlVD => each!(u32s, of_u32s, a, b, |x, n| x.checked_shr(n).unwrap_or(0)),
+        SraVD => each!(i32s, of_i32s, a, b, |x, n| x >> (n as u32).min(31)),
+        SllVQ => [0, 1].map(|i| shift64(a[i], b[i], u64::checked_shl)),
+        SrlVQ => [0, 1].map(|i| shift64(a[i], b[i], u64::checked_shr)),
+        PermilS => of_u32s(u32s(b).map(|i| u32s(a)[i as usize & 3])),
+        PermilD => b.map(|i| a[i as usize >> 1 & 1]),
         _ => unreachable!("lane-wise operations are in x_bin"),
     }
 }
@@ -221,6 +228,12 @@ fn x_bin_wide(op: VecBin, a: X, b: X) -> X {
 #[inline(always)]
 fn sat16(x: i32) -> i16 {
     x.clamp(-0x8000, 0x7fff) as i16
+}
+
+/// A shift by any count.
+#[inline(always)]
+fn shift64(v: u64, count: u64, f: impl Fn(u64, u32) -> Option<u64>) -> u64 {
+    u32::try_from(count).ok().and_then(|n| f(v, n)).unwrap_or(0)
 }
 
 #[inline(always)]

@@ -5,11 +5,15 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Stop;
-use crate::op::{Arg, Handler, Kind, Op, Width};
-use crate::semantics::sse::{self, Part};
+use crate::op::{Arg, Handler, Kind, Op, OpFlags, Width};
+use crate::semantics::sse::{self, Form, Part};
 
 /// The entry for a decoded lifted SSE instruction.
 pub(crate) fn handler(op: &Op) -> Handler {
+    // The fixed forms are those of SSE.
+    if op.has(OpFlags::VEX) {
+        return generic;
+    }
     let mem = op.src_arg == Arg::Mem;
     match op.kind {
         Kind::MovX => match (op.dst_arg, op.src_arg) {
@@ -20,7 +24,9 @@ pub(crate) fn handler(op: &Op) -> Handler {
         Kind::MovPart => mov_part(op),
         Kind::VecBin => VEC_BIN[usize::from(op.sub)][usize::from(mem)],
         Kind::FpBin => FP_BIN[usize::from(op.sub)][usize::from(op.sub2)][usize::from(mem)],
-        Kind::VecMask if op.width == Width::B => |cpu, op| sse::vec_mask(cpu, op, Width::B),
+        Kind::VecMask if op.width == Width::B => {
+            |cpu, op| sse::vec_mask(cpu, op, Form::Legacy, Width::B)
+        }
         _ => generic,
     }
 }
@@ -30,13 +36,13 @@ fn generic(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
 }
 
 fn mov_x_reg(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    sse::mov_x(cpu, op, Arg::Reg, Arg::Reg, false)
+    sse::mov_x(cpu, op, Form::Legacy, Arg::Reg, Arg::Reg, false)
 }
 fn mov_x_from_mem(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    sse::mov_x(cpu, op, Arg::Reg, Arg::Mem, op.sub & 1 != 0)
+    sse::mov_x(cpu, op, Form::Legacy, Arg::Reg, Arg::Mem, op.sub & 1 != 0)
 }
 fn mov_x_to_mem(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    sse::mov_x(cpu, op, Arg::Mem, Arg::Reg, op.sub & 1 != 0)
+    sse::mov_x(cpu, op, Form::Legacy, Arg::Mem, Arg::Reg, op.sub & 1 != 0)
 }
 
 /// Loads, stores and merges of 4 and 8 bytes.
@@ -44,8 +50,8 @@ fn mov_part(op: &Op) -> Handler {
     macro_rules! part {
         ($p:ident) => {
             match op.width {
-                Width::D => |cpu, op| sse::mov_part(cpu, op, Part::$p, Width::D),
-                Width::Q => |cpu, op| sse::mov_part(cpu, op, Part::$p, Width::Q),
+                Width::D => |cpu, op| sse::mov_part(cpu, op, Form::Legacy, Part::$p, Width::D),
+                Width::Q => |cpu, op| sse::mov_part(cpu, op, Form::Legacy, Part::$p, Width::Q),
                 _ => generic,
             }
         };
@@ -64,6 +70,7 @@ fn vec_bin<const F: u8, const MEM: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), S
     sse::vec_bin(
         cpu,
         op,
+        Form::Legacy,
         sse::vec_bin_of(F),
         if MEM { Arg::Mem } else { Arg::Reg },
     )
@@ -71,15 +78,23 @@ fn vec_bin<const F: u8, const MEM: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), S
 
 fn fp_bin<const F: u8, const FP: u8, const MEM: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let src = if MEM { Arg::Mem } else { Arg::Reg };
-    sse::fp_bin(cpu, op, sse::fp_bin_of(F), sse::fp_of(FP), src)
+    sse::fp_bin(
+        cpu,
+        op,
+        Form::Legacy,
+        sse::fp_bin_of(F),
+        sse::fp_of(FP),
+        src,
+    )
 }
 
 macro_rules! vec_bins {
     ($($n:literal)*) => { [$([vec_bin::<$n, false>, vec_bin::<$n, true>]),*] };
 }
-static VEC_BIN: [[Handler; 2]; 74] = vec_bins! {
+static VEC_BIN: [[Handler; 2]; 81] = vec_bins! {
     0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39
     40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 65 66 67 68 69 70 71 72 73
+    74 75 76 77 78 79 80
 };
 
 macro_rules! fp_bins {

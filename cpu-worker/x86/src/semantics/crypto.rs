@@ -3,11 +3,11 @@
 //! A state is a vector of 16 bytes, column by column, as FIPS 197 and the Intel SDM (vol. 1, 12.13) have it. The S-box is
 //! computed at compile time from its definition.
 
+use super::sse::{Form, lanes};
 use crate::cpu::Cpu;
-use crate::eval::Eval;
 use crate::exception::Stop;
 use crate::interp::eval_vec::X;
-use crate::op::{Arg, Op};
+use crate::op::Op;
 
 type Done = Result<(), Stop>;
 type Block = [u8; 16];
@@ -110,22 +110,12 @@ fn inverse_mix_columns(b: Block) -> Block {
     })
 }
 
-/// The source vector, aligned in memory.
-fn source(cpu: &mut Cpu, op: &Op) -> Result<X, Stop> {
-    if op.src_arg == Arg::Mem {
-        let address = cpu.ea(op, 16)?;
-        cpu.load_x(address, true)
-    } else {
-        Ok(cpu.xmm(op.src))
-    }
-}
-
-/// dst = round(dst) ^ src.
+/// dst = round(src1) ^ src.
 fn round(cpu: &mut Cpu, op: &Op, f: impl Fn(Block) -> Block) -> Done {
-    let key = source(cpu, op)?;
-    let r = vector(f(block(cpu.xmm(op.dst))));
-    cpu.set_xmm(op.dst, [r[0] ^ key[0], r[1] ^ key[1]]);
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |_, _, state, key| {
+        let r = vector(f(block(state)));
+        Ok([r[0] ^ key[0], r[1] ^ key[1]])
+    })
 }
 
 pub fn aesenc(cpu: &mut Cpu, op: &Op) -> Done {
@@ -146,34 +136,33 @@ pub fn aesdeclast(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 pub fn aesimc(cpu: &mut Cpu, op: &Op) -> Done {
-    let src = source(cpu, op)?;
-    cpu.set_xmm(op.dst, vector(inverse_mix_columns(block(src))));
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |_, _, _, src| {
+        Ok(vector(inverse_mix_columns(block(src))))
+    })
 }
 
 /// AESKEYGENASSIST: the S-box on words 1 and 3, each also rotated and with the round constant.
 pub fn aeskeygenassist(cpu: &mut Cpu, op: &Op) -> Done {
-    let src = source(cpu, op)?;
     let words = |h: u64| {
         let w = (h >> 32) as u32;
         let s = u32::from_le_bytes(w.to_le_bytes().map(|v| S_BOX[usize::from(v)]));
         u64::from(s) | u64::from(s.rotate_right(8) ^ op.imm as u32) << 32
     };
-    cpu.set_xmm(op.dst, src.map(words));
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |_, _, _, src| {
+        Ok(src.map(words))
+    })
 }
 
 /// PCLMULQDQ: the product of two halves, without carries.
 pub fn pclmulqdq(cpu: &mut Cpu, op: &Op) -> Done {
-    let src = source(cpu, op)?;
-    let dst = cpu.xmm(op.dst);
-    let a = u128::from(dst[op.imm as usize & 1]);
-    let b = src[op.imm as usize >> 4 & 1];
-    let r = (0..64)
-        .filter(|i| b >> i & 1 != 0)
-        .fold(0, |r, i| r ^ a << i);
-    cpu.set_xmm(op.dst, [r as u64, (r >> 64) as u64]);
-    Ok(())
+    let imm = op.imm as usize;
+    lanes(cpu, op, Form::of(op), op.src_arg, |_, _, x, y| {
+        let (a, b) = (u128::from(x[imm & 1]), y[imm >> 4 & 1]);
+        let r = (0..64)
+            .filter(|i| b >> i & 1 != 0)
+            .fold(0, |r, i| r ^ a << i);
+        Ok([r as u64, (r >> 64) as u64])
+    })
 }
 
 #[cfg(test)]

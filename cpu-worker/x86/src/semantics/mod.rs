@@ -8,13 +8,18 @@
 //! BT and DIV leave the other flags alone.
 
 pub mod alu;
+pub mod avx;
+pub mod avx_fn;
 pub mod bit;
+pub mod bmi;
 pub mod branch;
 pub mod crypto;
+pub mod deposit;
 pub mod flagops;
 pub mod mmx;
 pub mod moves;
 pub mod muldiv;
+pub mod sha;
 pub mod shift;
 pub mod sse;
 pub mod sse_fn;
@@ -54,6 +59,7 @@ pub fn execute<E: Eval>(e: &mut E, op: &Op) -> Result<(), E::Stop> {
         Shld | Shrd => shift::double(e, op, k, w, d, s),
         Bt | Bts | Btr | Btc => bit::test(e, op, k, w, d, s),
         Bsf | Bsr | Tzcnt | Lzcnt | Popcnt => bit::scan(e, op, k, w, s),
+        Bmi => bmi::execute(e, op),
         Mul | Imul1 => muldiv::widening(e, op, k, w, s),
         Imul2 | Imul3 => muldiv::imul(e, op, k, w, s),
         Div | Idiv => muldiv::divide(e, op, k, w, s),
@@ -70,7 +76,7 @@ pub fn execute<E: Eval>(e: &mut E, op: &Op) -> Result<(), E::Stop> {
         Loop => branch::loop_(e, op),
         MovX | MovPart | VecBin | VecShiftImm | VecShiftReg | VecShuffle | VecUnary | FpBin
         | FpUnary | FpCompare | FpConvert | VecExtract | VecInsert | VecMask | VecTest
-        | VecBlend => sse::execute(e, op),
+        | VecBlend | VecYmm | FpFma => sse::execute(e, op),
         // These are functions of `Cpu`; nobody evaluates them.
         String | X87 | Mmx | SseHelper | Helper | Time | System | Invalid => {
             let always = always(e);

@@ -1,10 +1,11 @@
 //! SSE instructions that stay functions of `Cpu`: MXCSR, masked stores, dot products, sums of differences, hints.
 
+use super::sse::{Form, lanes};
 use crate::cpu::Cpu;
 use crate::eval::{Eval, Fp, FpBin};
 use crate::exception::{Fault, Stop};
 use crate::interp::eval_vec::X;
-use crate::op::{Arg, Op, Width};
+use crate::op::{Op, Width};
 use crate::state::cr;
 
 type Done = Result<(), Stop>;
@@ -73,44 +74,35 @@ fn bytes(x: X) -> [u8; 16] {
     (u128::from(x[1]) << 64 | u128::from(x[0])).to_le_bytes()
 }
 
-/// The source vector, aligned in memory.
-fn source(cpu: &mut Cpu, op: &Op) -> Result<X, Stop> {
-    if op.src_arg == Arg::Mem {
-        let address = cpu.ea(op, 16)?;
-        cpu.load_x(address, true)
-    } else {
-        Ok(cpu.xmm(op.src))
-    }
-}
-
-/// MPSADBW: eight sums of four absolute differences; imm bit 2 chooses the start in dst, bits 0 and 1 the block of src.
+/// MPSADBW: eight sums of four absolute differences; imm bit 2 chooses the start in src1, bits 0 and 1 the block of src. The upper
+/// half has bits of its own.
 pub fn mpsadbw(cpu: &mut Cpu, op: &Op) -> Done {
-    let b = bytes(source(cpu, op)?);
-    let a = bytes(cpu.xmm(op.dst));
-    let (from, block) = ((op.imm as usize >> 2 & 1) * 4, (op.imm as usize & 3) * 4);
-    let sum = |i: usize| -> u64 {
-        (0..4)
-            .map(|k| u64::from(a[from + i + k].abs_diff(b[block + k])))
-            .sum()
-    };
-    let half = |h: usize| (0..4).fold(0, |r, i| r | sum(h + i) << (16 * i));
-    cpu.set_xmm(op.dst, [half(0), half(4)]);
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |_, half, a, b| {
+        let (a, b) = (bytes(a), bytes(b));
+        let imm = op.imm as usize >> (3 * half);
+        let (from, block) = ((imm >> 2 & 1) * 4, (imm & 3) * 4);
+        let sum = |i: usize| -> u64 {
+            (0..4)
+                .map(|k| u64::from(a[from + i + k].abs_diff(b[block + k])))
+                .sum()
+        };
+        let half = |h: usize| (0..4).fold(0, |r, i| r | sum(h + i) << (16 * i));
+        Ok([half(0), half(4)])
+    })
 }
 
 /// DPPS: products of the lanes in imm bits 4 to 7, summed in pairs, into the lanes in bits 0 to 3.
 pub fn dpps(cpu: &mut Cpu, op: &Op) -> Done {
-    let b = source(cpu, op)?;
-    let a = cpu.xmm(op.dst);
-    let keep = |x: X| -> X { [0, 1].map(|h| x[h] & pair_mask(op.imm >> (4 + 2 * h))) };
-    let products = cpu.fp_bin(FpBin::Mul, Fp::Ps, keep(a), keep(b))?;
-    let even = products[0] & 0xffff_ffff | products[1] << 32;
-    let odd = products[0] >> 32 | products[1] >> 32 << 32;
-    let sums = cpu.fp_bin(FpBin::Add, Fp::Ps, [even, 0], [odd, 0])?[0];
-    let sum = cpu.fp_bin(FpBin::Add, Fp::Ss, [sums & 0xffff_ffff, 0], [sums >> 32, 0])?[0];
-    let twice = sum & 0xffff_ffff | sum << 32;
-    cpu.set_xmm(op.dst, [0, 1].map(|h| twice & pair_mask(op.imm >> (2 * h))));
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |cpu, _, a, b| {
+        let keep = |x: X| -> X { [0, 1].map(|h| x[h] & pair_mask(op.imm >> (4 + 2 * h))) };
+        let products = cpu.fp_bin(FpBin::Mul, Fp::Ps, keep(a), keep(b))?;
+        let even = products[0] & 0xffff_ffff | products[1] << 32;
+        let odd = products[0] >> 32 | products[1] >> 32 << 32;
+        let sums = cpu.fp_bin(FpBin::Add, Fp::Ps, [even, 0], [odd, 0])?[0];
+        let sum = cpu.fp_bin(FpBin::Add, Fp::Ss, [sums & 0xffff_ffff, 0], [sums >> 32, 0])?[0];
+        let twice = sum & 0xffff_ffff | sum << 32;
+        Ok([0, 1].map(|h| twice & pair_mask(op.imm >> (2 * h))))
+    })
 }
 
 /// All ones in the two 32-bit lanes of a half whose bit is set.
@@ -121,12 +113,11 @@ fn pair_mask(bits: u64) -> u64 {
 
 /// DPPD.
 pub fn dppd(cpu: &mut Cpu, op: &Op) -> Done {
-    let b = source(cpu, op)?;
-    let a = cpu.xmm(op.dst);
-    let on = |bit: u64| if op.imm >> bit & 1 != 0 { u64::MAX } else { 0 };
-    let keep = |x: X| -> X { [x[0] & on(4), x[1] & on(5)] };
-    let p = cpu.fp_bin(FpBin::Mul, Fp::Pd, keep(a), keep(b))?;
-    let sum = cpu.fp_bin(FpBin::Add, Fp::Sd, [p[0], 0], [p[1], 0])?[0];
-    cpu.set_xmm(op.dst, [sum & on(0), sum & on(1)]);
-    Ok(())
+    lanes(cpu, op, Form::of(op), op.src_arg, |cpu, _, a, b| {
+        let on = |bit: u64| if op.imm >> bit & 1 != 0 { u64::MAX } else { 0 };
+        let keep = |x: X| -> X { [x[0] & on(4), x[1] & on(5)] };
+        let p = cpu.fp_bin(FpBin::Mul, Fp::Pd, keep(a), keep(b))?;
+        let sum = cpu.fp_bin(FpBin::Add, Fp::Sd, [p[0], 0], [p[1], 0])?[0];
+        Ok([sum & on(0), sum & on(1)])
+    })
 }

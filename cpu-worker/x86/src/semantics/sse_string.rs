@@ -5,7 +5,7 @@ use crate::eval::Eval;
 use crate::exception::Stop;
 use crate::flags::{CF, LazyFlags, OF, SF, ZF};
 use crate::interp::eval_vec::X;
-use crate::op::{Arg, Op, RAX, RCX, RDX, Width};
+use crate::op::{Arg, Op, OpFlags, RAX, RCX, RDX, Width};
 
 type Done = Result<(), Stop>;
 
@@ -148,6 +148,9 @@ fn mask(cpu: &mut Cpu, op: &Op, result: u32) -> Done {
         [0, per].map(|h| (0..per).fold(0, |r, i| r | lane(h + i) << (i * bits)))
     };
     cpu.set_xmm(0, x);
+    if op.has(OpFlags::VEX) {
+        cpu.set_xmm_high(0, [0; 2]);
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use isa_native::Machine;
 use isa_native::layout::{DATA, DATA_LEN};
 
-use super::code::{Bytes, has_memory};
+use super::code::{Bytes, has_memory, is_gather};
 use crate::rng::Rng;
 use crate::values;
 
@@ -28,6 +28,9 @@ pub(super) fn aim(code: &mut Bytes, m: &mut Machine, rng: &mut Rng) -> Option<u6
     small_numbers(&i, m, rng);
     if !has_memory(&i) {
         return None;
+    }
+    if is_gather(i.code()) {
+        indices(&i, m, rng);
     }
     if matches!(i.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && rng.chance(80) {
         return None;
@@ -131,6 +134,25 @@ fn small_numbers(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
             m.gpr[RDX] = rng.below(20).wrapping_sub(2);
         }
         _ => {}
+    }
+}
+
+/// Indices of a gather that mostly stay near the operand's address.
+fn indices(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
+    let n = i.memory_index().number();
+    let wide = rng.chance(50);
+    for half in [&mut m.fx.xmm[n], &mut m.ymm_high[n]] {
+        for word in half {
+            let near = |rng: &mut Rng| {
+                let spread = if rng.chance(90) { 128 } else { 4096 };
+                rng.below(spread).wrapping_sub(64)
+            };
+            *word = match rng.below(20) {
+                0 => rng.word(),
+                _ if wide => near(rng),
+                _ => near(rng) & 0xffff_ffff | near(rng) << 32,
+            };
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, OpKind};
 
 use crate::exclude;
-use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W};
+use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W, Vex};
 use crate::rng::Rng;
 
 /// An instruction's bytes, and what they mean at address 0.
@@ -22,10 +22,16 @@ pub(super) fn random(form: &Form, rng: &mut Rng) -> Option<Bytes> {
     let encoding = rng.pick(&form.encodings);
     let mut bytes = [0; 32];
     let mut n = prefixes(form.code, encoding, rng, &mut bytes);
-    let (opcode, len) = encoding.opcode_bytes();
-    bytes[n..n + len].copy_from_slice(&opcode[..len]);
-    n += len;
-    bytes[n] = modrm(encoding, rng);
+    if let Some(vex) = encoding.vex {
+        n += vex_prefix(vex, encoding, rng, &mut bytes[n..]);
+        bytes[n] = encoding.opcode;
+        n += 1;
+    } else {
+        let (opcode, len) = encoding.opcode_bytes();
+        bytes[n..n + len].copy_from_slice(&opcode[..len]);
+        n += len;
+    }
+    bytes[n] = modrm(form.code, encoding, rng);
     n += 1;
     // SIB, displacement and immediates, as many of them as there are.
     for byte in &mut bytes[n..] {
@@ -66,11 +72,39 @@ fn constant(rng: &mut Rng) -> u8 {
     }
 }
 
-fn modrm(encoding: Encoding, rng: &mut Rng) -> u8 {
+/// A VEX prefix with random registers, of two bytes where that is possible, every other time.
+fn vex_prefix(vex: Vex, e: Encoding, rng: &mut Rng, to: &mut [u8]) -> usize {
+    // Forms that name no register there want all ones.
+    let vvvv = if rng.chance(40) {
+        15
+    } else {
+        rng.below(16) as u8
+    };
+    let rxb = rng.below(8) as u8;
+    let bytes = vex.bytes(e.map, rxb, vvvv);
+    if e.map == 1 && !vex.w && rxb & 3 == 3 && rng.chance(50) {
+        to[..2].copy_from_slice(&[0xc5, bytes[2] & 0x7f | rxb >> 2 << 7]);
+        return 2;
+    }
+    to[..3].copy_from_slice(&bytes);
+    3
+}
+
+/// Whether the memory operand is a vector of addresses.
+pub(super) fn is_gather(code: Code) -> bool {
+    format!("{code:?}").contains("gather")
+}
+
+fn modrm(code: Code, encoding: Encoding, rng: &mut Rng) -> u8 {
     if !encoding.is_memory() {
         return encoding.modrm;
     }
-    let (mode, rm) = (rng.below(3) as u8, rng.below(8) as u8);
+    let mode = rng.below(3) as u8;
+    let rm = if is_gather(code) {
+        4
+    } else {
+        rng.below(8) as u8
+    };
     mode << 6 | encoding.modrm & 0x38 | rm
 }
 
@@ -87,6 +121,9 @@ fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usi
             put(byte);
         }
     }
+    if e.vex.is_some() && e.is_memory() && rng.chance(10) {
+        put(0x67);
+    }
     if rng.chance(25) {
         put(rng.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x64, 0x65, 0x65]));
     }
@@ -97,6 +134,14 @@ fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usi
         legacy.swap(last, rng.below(last as u64 + 1) as usize);
     }
     bytes[..n].copy_from_slice(&legacy[..n]);
+    if e.vex.is_some() {
+        // No legacy prefix but segments and address size may come before VEX.
+        if rng.chance(1) {
+            bytes[n] = rng.pick(&[0x66, 0xf2, 0xf3, 0x40, 0x48]);
+            n += 1;
+        }
+        return n;
+    }
     let w = (e.prefixes & REX_W != 0) as u8;
     if w != 0 || rng.chance(40) {
         bytes[n] = 0x40 | w << 3 | rng.below(8) as u8;

@@ -92,7 +92,10 @@ fn has_no_end(i: &Instruction) -> bool {
     )
 }
 
-/// Whether the instruction is executed as a number of iterations.
+/// Whether the instruction is executed as a number of iterations, between which a trap may come.
 fn is_repeated(i: &Instruction) -> bool {
+    if code::is_gather(i.code()) {
+        return true;
+    }
     i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())
 }

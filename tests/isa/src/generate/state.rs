@@ -30,11 +30,17 @@ pub(super) fn fill(m: &mut Machine, i: &Instruction, rng: &mut Rng) {
     }
     m.fs_base = base(rng);
     m.gs_base = base(rng);
-    m.ymm_high = [[0; 2]; 16];
     m.fx = Fx::default();
     m.fx.mxcsr = mxcsr(rng);
     for x in &mut m.fx.xmm {
         *x = values::vector(rng);
+    }
+    // SSE leaves the upper halves alone; now and then they are as new.
+    m.ymm_high = [[0; 2]; 16];
+    if rng.chance(75) {
+        for x in &mut m.ymm_high {
+            *x = values::vector(rng);
+        }
     }
     if uses_x87(i) {
         fill_x87(&mut m.fx, rng);
