@@ -4,7 +4,7 @@
 //! order in which the meaning has them, so that emitting the list from the front keeps its promise: read, check and fault first.
 
 use atoll_x86::Vector;
-use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpUn, VecBin, VecShift, VecShuf, VecUn};
+use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::FlagOp;
 use atoll_x86::op::{AddrSize, Cond, Op, OpFlags, RIP, Reg, Seg, Width, ZERO};
 
@@ -151,6 +151,12 @@ impl Eval for Items {
         self.beyond = true;
     }
     fn set_xmm(&mut self, _: Reg, (): ()) {
+        self.beyond = true;
+    }
+    fn xmm_high(&mut self, _: Reg) {
+        self.beyond = true;
+    }
+    fn set_xmm_high(&mut self, _: Reg, (): ()) {
         self.beyond = true;
     }
     fn seg_base(&mut self, seg: Seg) -> V {
@@ -342,6 +348,15 @@ impl Eval for Items {
         Ok(())
     }
 
+    fn load_y(&mut self, _: V, _: bool) -> Result<[(); 2], ()> {
+        self.beyond = true;
+        Ok([(); 2])
+    }
+    fn store_y(&mut self, _: V, _: bool, _: [(); 2]) -> Result<(), ()> {
+        self.beyond = true;
+        Ok(())
+    }
+
     fn raise_if(&mut self, c: B, _: Vector) -> Result<(), ()> {
         self.push(Item::LeaveIf(c));
         Ok(())
@@ -394,6 +409,17 @@ impl Eval for Items {
     }
     fn x_blend(&mut self, _: Width, (): (), (): (), (): ()) {
         self.beyond = true;
+    }
+    fn halves(
+        &mut self,
+        mut f: impl FnMut(&mut Items, usize) -> Result<(), ()>,
+    ) -> Result<[(); 2], ()> {
+        f(self, 0)?;
+        f(self, 1)?;
+        Ok([(); 2])
+    }
+    fn fp_fma(&mut self, _: FpFma, _: Fp, _: [(); 3], (): ()) -> Result<(), ()> {
+        Err(())
     }
     fn fp_bin(&mut self, _: FpBin, _: Fp, (): (), (): ()) -> Result<(), ()> {
         Err(())
