@@ -19,12 +19,12 @@ pub fn switched_off(cpu: &mut Cpu, _: &Op) -> Done {
 /// Lane `i` of 256 bits.
 fn lane(w: Width, v: [X; 2], i: u32) -> u64 {
     let per = 16 / w.bytes();
-    x_lane(w, v[(i / per & 1) as usize], (i % per) as u8)
+    x_lane(w, v[usize::from(i >= per)], (i % per) as u8)
 }
 
 fn set_lane(w: Width, v: &mut [X; 2], i: u32, value: u64) {
     let per = 16 / w.bytes();
-    let half = &mut v[(i / per & 1) as usize];
+    let half = &mut v[usize::from(i >= per)];
     *half = x_with_lane(w, *half, (i % per) as u8, value);
 }
 
