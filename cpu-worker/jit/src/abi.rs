@@ -53,12 +53,15 @@ pub(crate) const X87_DP: i32 = state(X87_AT + offset_of!(X87, dp));
 pub(crate) const DATA_SET: i32 = mmu(offset_of!(Mmu, data));
 pub(crate) const CODE_SET: i32 = mmu(offset_of!(Mmu, code));
 pub(crate) const ANSWER: i32 = mmu(offset_of!(Mmu, answer));
+pub(crate) const ASKED_VA: i32 = mmu(offset_of!(Mmu, asked));
+pub(crate) const ASKED_WHAT: i32 = ASKED_VA + 8;
 
 /// Slots of [`Mmu::helpers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Helper {
-    /// `preserve_all fn(va, bytes | intent << 8)`, answer: host address or 0.
+    /// `preserve_all fn()`, asked: va and bytes | intent << 8, answer: host address or 0. It has no arguments in registers, which would
+    /// have to be free where it may be called, that is, everywhere.
     Memory = 0,
     /// `preserve_all fn()`, answer: the arithmetic flags of the state as EFLAGS bits.
     FlagBits = 1,

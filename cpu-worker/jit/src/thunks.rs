@@ -89,7 +89,7 @@ pub(crate) unsafe extern "sysv64" fn unlinked() {
     )
 }
 
-/// Saves all registers that Rust may change around a call of `$function(cpu, rdi, rsi, image)`; the result goes to `Mmu::answer`.
+/// Saves all registers that Rust may change around a call of `$function(cpu, image)`; the result goes to `Mmu::answer`.
 /// `$before` and `$after` are instructions on the x87 unit and the image at RSP + 256.
 macro_rules! preserving {
     ($name:ident, $function:ident, [$($before:literal),*], [$($after:literal),*]) => {
@@ -125,10 +125,8 @@ macro_rules! preserving {
                 "movups [rsp + 224], xmm14",
                 "movups [rsp + 240], xmm15",
                 $($before,)*
-                "mov rdx, rsi",
-                "mov rsi, rdi",
                 "mov rdi, r15",
-                "lea rcx, [rsp + 256]",
+                "lea rsi, [rsp + 256]",
                 "call {function}",
                 $($after,)*
                 "mov [r15 + {answer}], rax",
@@ -258,9 +256,10 @@ unsafe extern "sysv64" fn run_op_thunk() {
 }
 
 /// Behind a failed inline lookup.
-extern "sysv64" fn memory(cpu: *mut Cpu, va: u64, what: u64) -> u64 {
+extern "sysv64" fn memory(cpu: *mut Cpu, _: *mut Image) -> u64 {
     // SAFETY: the pinned register is the `&mut Cpu` that `enter` got; emitted code holds no reference.
     let cpu = unsafe { &mut *cpu };
+    let [va, what] = cpu.mmu.asked;
     let intent = if what & 0x100 == 0 {
         Intent::Read
     } else {
@@ -275,13 +274,13 @@ extern "sysv64" fn memory(cpu: *mut Cpu, va: u64, what: u64) -> u64 {
     host
 }
 
-extern "sysv64" fn flag_bits(cpu: *mut Cpu, _: u64, _: u64) -> u64 {
+extern "sysv64" fn flag_bits(cpu: *mut Cpu, _: *mut Image) -> u64 {
     // SAFETY: as in `memory`.
     unsafe { &*cpu }.state.flags.bits()
 }
 
 /// The guest's x87 unit, for FRSTOR.
-extern "sysv64" fn load_x87(cpu: *mut Cpu, _: u64, _: u64, image: *mut Image) {
+extern "sysv64" fn load_x87(cpu: *mut Cpu, image: *mut Image) {
     // SAFETY: as in `memory`; the thunk has room for the image, and nobody else knows it.
     let (s, image) = unsafe { (&(*cpu).state.x87, &mut *image) };
     *image = Image::of(&Unit {

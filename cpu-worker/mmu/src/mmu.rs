@@ -60,6 +60,8 @@ pub struct Mmu {
     pub code: *mut TlbEntry,
     /// For emitted code: what a helper that preserves every register gives back.
     pub answer: u64,
+    /// For emitted code: the access that it asks a helper for, its address and what it is.
+    pub asked: [u64; 2],
     /// For emitted code: the addresses of its helpers, so that it holds none itself.
     pub helpers: [usize; 8],
     pub(crate) kind: Privilege,
@@ -90,6 +92,7 @@ impl Mmu {
             data: std::ptr::null_mut(),
             code: std::ptr::null_mut(),
             answer: 0,
+            asked: [0; 2],
             helpers: [0; 8],
             kind: Privilege::Supervisor,
             slot: 0,

@@ -16,18 +16,19 @@ impl Emitter<'_, '_> {
         let mask = (DATA_ENTRIES as i64 - 1) * 32;
         let index = self.b.ins().band_imm_s(shifted, mask);
         let entry = self.b.ins().iadd(set, index);
-        let tag = self
-            .b
-            .ins()
-            .load(types::I64, plain(), entry, if write { 8 } else { 0 });
+        // Each load right before its only use, so that it becomes the operand of an instruction.
         let addend = self.b.ins().load(types::I64, plain(), entry, 16);
+        let host = self.b.ins().iadd(va, addend);
         let last = if bytes == 1 {
             va
         } else {
             self.b.ins().iadd_imm_s(va, i64::from(bytes) - 1)
         };
         let page = self.b.ins().band_imm_s(last, -4096);
-        let host = self.b.ins().iadd(va, addend);
+        let tag = self
+            .b
+            .ins()
+            .load(types::I64, plain(), entry, if write { 8 } else { 0 });
         let hit = self.b.ins().icmp(IntCC::Equal, page, tag);
         let (on, miss) = (self.b.create_block(), self.b.create_block());
         self.b.append_block_param(on, types::I64);
@@ -36,28 +37,35 @@ impl Emitter<'_, '_> {
             .brif(hit, on, &[BlockArg::Value(host)], miss, &[]);
         self.b.set_cold_block(miss);
         self.b.switch_to_block(miss);
+        self.store_state(va, abi::ASKED_VA);
         let what = i64::from(bytes) | i64::from(write) << 8;
         let what = self.b.ins().iconst(types::I64, what);
-        let helper = self.load_state(types::I64, abi::helper(Helper::Memory));
-        self.b
-            .ins()
-            .call_indirect(self.preserving_sig, helper, &[va, what]);
+        self.store_state(what, abi::ASKED_WHAT);
+        self.call_preserving(Helper::Memory);
         let answer = self.load_state(types::I64, abi::ANSWER);
-        let here = self.here();
+        // A block apart, which is in no loop: what it uses need not be at hand within one.
+        let fail = self.b.create_block();
+        self.b.set_cold_block(fail);
         self.b
             .ins()
-            .brif(answer, on, &[BlockArg::Value(answer)], exit, &here);
+            .brif(answer, on, &[BlockArg::Value(answer)], fail, &[]);
+        self.b.switch_to_block(fail);
+        let here = self.here();
+        self.b.ins().jump(exit, &here);
         self.b.switch_to_block(on);
         self.b.block_params(on)[0]
     }
 
     /// The arithmetic flags of the state, as bits.
     pub(super) fn flag_bits_of_state(&mut self) -> Value {
-        let zero = self.b.ins().iconst(types::I64, 0);
-        let helper = self.load_state(types::I64, abi::helper(Helper::FlagBits));
-        self.b
-            .ins()
-            .call_indirect(self.preserving_sig, helper, &[zero, zero]);
+        self.call_preserving(Helper::FlagBits);
         self.load_state(types::I64, abi::ANSWER)
+    }
+
+    /// Calls a helper that changes no register.
+    pub(super) fn call_preserving(&mut self, helper: Helper) {
+        let function = self.load_state(types::I64, abi::helper(helper));
+        let sig = self.preserving_sigs[0];
+        self.b.ins().call_indirect(sig, function, &[]);
     }
 }

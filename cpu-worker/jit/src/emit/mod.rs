@@ -74,10 +74,9 @@ pub(crate) struct Emitter<'a, 'f> {
     /// The common end of all exits: (rip, budget, reason).
     leave: ir::Block,
     region_sig: SigRef,
-    preserving_sig: SigRef,
     run_op_sig: SigRef,
     /// Of what changes no register, without and with an argument.
-    stub_sigs: [SigRef; 2],
+    preserving_sigs: [SigRef; 2],
     unlinked: usize,
     out: Emitted,
 
@@ -121,18 +120,15 @@ pub(crate) fn emit(
 ) -> Emitted {
     *func = Function::with_name_signature(UserFuncName::default(), region_signature());
     let mut b = FunctionBuilder::new(func, context);
-    let mut preserving = Signature::new(CallConv::PreserveAll);
-    preserving.params = vec![AbiParam::new(types::I64); 2];
     let mut run_op = Signature::new(CallConv::SystemV);
     run_op.params = vec![AbiParam::new(types::I64)];
     run_op.returns = vec![AbiParam::new(types::I64)];
     let region_sig = b.import_signature(region_signature());
-    let preserving_sig = b.import_signature(preserving);
     let run_op_sig = b.import_signature(run_op);
-    let stub_sigs = [0, 1].map(|arguments| {
-        let mut stub = Signature::new(CallConv::PreserveAll);
-        stub.params = vec![AbiParam::new(types::I64); arguments];
-        b.import_signature(stub)
+    let preserving_sigs = [0, 1].map(|arguments| {
+        let mut preserving = Signature::new(CallConv::PreserveAll);
+        preserving.params = vec![AbiParam::new(types::I64); arguments];
+        b.import_signature(preserving)
     });
     let gpr = [(); 16].map(|()| b.declare_var(types::I64));
     let xmm = [(); 16].map(|()| b.declare_var(types::I8X16));
@@ -153,9 +149,8 @@ pub(crate) fn emit(
         blocks,
         leave,
         region_sig,
-        preserving_sig,
         run_op_sig,
-        stub_sigs,
+        preserving_sigs,
         unlinked,
         out: Emitted {
             entries: Vec::new(),

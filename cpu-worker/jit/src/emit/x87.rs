@@ -69,8 +69,7 @@ impl Emitter<'_, '_> {
         self.b.set_cold_block(load);
         self.b.ins().brif(loaded, on, &[], load, &[]);
         self.b.switch_to_block(load);
-        let helper = self.load_state(types::I64, abi::helper(Helper::LoadX87));
-        self.b.ins().call_indirect(self.stub_sigs[0], helper, &[]);
+        self.call_preserving(Helper::LoadX87);
         self.b.ins().jump(on, &[]);
         self.b.switch_to_block(on);
     }
@@ -93,7 +92,7 @@ impl Emitter<'_, '_> {
     fn stub(&mut self, code: u16, argument: Option<Value>) {
         let stubs = self.load_state(types::I64, abi::helper(Helper::X87Stubs));
         let stub = self.b.ins().iadd_imm_s(stubs, live::stub(code) as i64);
-        let sig = self.stub_sigs[argument.iter().len()];
+        let sig = self.preserving_sigs[argument.iter().len()];
         self.b.ins().call_indirect(sig, stub, argument.as_slice());
     }
 

@@ -448,10 +448,8 @@ impl Region<'_> {
                 } => {
                     let c = &mut self.code;
                     c.asm.bind(label);
-                    if address != RDI {
-                        c.asm.mov(8, RDI, address);
-                    }
-                    c.asm.mov_imm(RSI, what as u64);
+                    c.asm.store(8, field(abi::ASKED_VA), address);
+                    c.asm.store_imm(8, field(abi::ASKED_WHAT), what);
                     c.call(Helper::Memory);
                     c.asm.load(8, RCX, field(abi::ANSWER));
                     c.asm.test(8, RCX, RCX);
