@@ -30,6 +30,7 @@ pub mod raw;
 pub mod rebias;
 mod scalar;
 pub mod sse;
+pub mod strings;
 pub mod transcendental;
 mod unbounded;
 mod wide;

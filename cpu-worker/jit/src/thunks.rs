@@ -1,8 +1,8 @@
 //! The bridges between Rust and emitted code, in assembly, and the Rust functions behind them.
 //!
 //! MXCSR: while emitted code runs, it holds the default control (regions are made for that alone, see `mode::MXCSR`) and
-//! gathers the guest's sticky flags. They are added to the state before Rust runs an instruction and at every exit; Rust itself
-//! starts with what the host had.
+//! gathers the guest's sticky flags. They are added to the state before Rust runs an instruction and at every exit; the host's control is
+//! the same, and its sticky flags are nobody's.
 //!
 //! x87: emitted code loads the guest's unit into the host's when it first needs it. It is taken back into the state before Rust runs an
 //! instruction and at every exit; behind a failed look-up Rust needs none of it, and finds it put aside.
@@ -36,9 +36,13 @@ pub(crate) unsafe extern "sysv64" fn enter(cpu: *mut Cpu, code: usize, entry: u6
         "push r14",
         "push r15",
         "sub rsp, 24",
-        "stmxcsr [rsp]",
-        "mov dword ptr [rsp + 4], {mxcsr_default}",
-        "ldmxcsr [rsp + 4]",
+        // Most often nothing has left a sticky flag, and LDMXCSR is slow.
+        "mov dword ptr [rsp], {mxcsr_default}",
+        "stmxcsr [rsp + 4]",
+        "cmp dword ptr [rsp + 4], {mxcsr_default}",
+        "je 2f",
+        "ldmxcsr [rsp]",
+        "2:",
         "mov r15, rdi",
         "mov rax, rsi",
         "mov rdi, [r15 + {budget}]",
@@ -46,16 +50,18 @@ pub(crate) unsafe extern "sysv64" fn enter(cpu: *mut Cpu, code: usize, entry: u6
         "xor ecx, ecx",
         "call rax",
         "cmp qword ptr [r15 + {x87_loaded}], 0",
-        "je 2f",
+        "je 3f",
         "mov ebx, eax",
         "call {take_x87}",
         "mov eax, ebx",
-        "2:",
+        "3:",
         "stmxcsr [rsp + 4]",
         "mov ecx, [rsp + 4]",
         "and ecx, 0x3f",
+        "je 4f",
         "or [r15 + {mxcsr}], ecx",
         "ldmxcsr [rsp]",
+        "4:",
         "add rsp, 24",
         "pop r15",
         "pop r14",
@@ -233,18 +239,24 @@ unsafe extern "sysv64" fn run_op_thunk() {
         "stmxcsr [rsp]",
         "mov eax, [rsp]",
         "and eax, 0x3f",
-        "or [r15 + {mxcsr}], eax",
-        "cmp qword ptr [r15 + {x87_loaded}], 0",
         "je 2f",
+        "or [r15 + {mxcsr}], eax",
+        "2:",
+        "cmp qword ptr [r15 + {x87_loaded}], 0",
+        "je 3f",
         "mov [rsp + 8], rdi",
         "call {take_x87}",
         "mov rdi, [rsp + 8]",
-        "2:",
+        "3:",
         "mov rsi, rdi",
         "mov rdi, r15",
         "call {function}",
+        "stmxcsr [rsp]",
+        "cmp dword ptr [rsp], {mxcsr_default}",
+        "je 4f",
         "mov dword ptr [rsp], {mxcsr_default}",
         "ldmxcsr [rsp]",
+        "4:",
         "leave",
         "ret",
         mxcsr = const abi::MXCSR,

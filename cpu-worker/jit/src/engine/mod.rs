@@ -25,8 +25,6 @@ use warmth::Warmth;
 pub(crate) use regions::Entry;
 
 pub(crate) const PAGE: u64 = 4096;
-/// The tag of blocks at which a region is entered.
-const REGION: u32 = 1;
 
 /// How guest code is executed. The run is the same in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -224,7 +222,7 @@ impl Engine {
                     next = Next::Anywhere;
                 }
                 Stretch::Hot => next = self.hot(cpu),
-                Stretch::Tagged(_) => next = self.tagged(cpu),
+                Stretch::Tagged(tag) => next = self.tagged(cpu, tag),
             }
         }
     }
@@ -323,7 +321,7 @@ impl Engine {
             },
         };
         match self.translate(cpu, physical, rank, usize::MAX) {
-            Some(_) => self.tagged(cpu),
+            Some(entry) => self.run_entry(cpu, entry),
             None => Next::Here,
         }
     }
@@ -334,28 +332,42 @@ impl Engine {
         if self.compiler.is_some() {
             return self.translate(cpu, physical, Rank::BEST, usize::MAX);
         }
-        self.request(cpu, physical);
+        if self.warmth.is_busy(physical, cpu.state.clock.now_ns()) {
+            self.request(cpu, physical);
+        }
         self.install_finished();
         self.regions.as_ref()?.entry(physical, cpu.state.mode)
     }
 
-    /// A region starts at RIP.
-    fn tagged(&mut self, cpu: &mut Cpu) -> Next {
+    /// A region starts at RIP, or one did when the block there was given its tag.
+    fn tagged(&mut self, cpu: &mut Cpu, tag: u32) -> Next {
         let mode = cpu.state.mode;
-        let place = self.place(cpu);
-        let entry = place.and_then(|p| self.regions.as_ref()?.entry(p, mode));
-        match (entry, place) {
-            (Some(entry), Some(p)) if self.mode == Mode::Lockstep => {
-                let entry = self.grow(cpu, p, entry);
-                self.run_lockstep(cpu, entry)
+        let Some(place) = self.place(cpu) else {
+            return Next::Here;
+        };
+        let entry = self
+            .regions
+            .as_ref()
+            .and_then(|r| r.tagged(tag, place, mode));
+        match entry {
+            Some(entry) if self.mode == Mode::Lockstep => {
+                let entry = self.grow(cpu, place, entry);
+                self.run_entry(cpu, entry)
             }
-            (Some(entry), _) => self.run_regions(cpu, entry),
-            (None, Some(p)) => {
+            Some(entry) => self.run_entry(cpu, entry),
+            None => {
                 // The region is gone, and only its tag is left.
-                self.blocks.set_tag(p, mode, 0);
+                self.blocks.set_tag(place, mode, 0);
                 Next::Here
             }
-            (None, None) => Next::Here,
+        }
+    }
+
+    fn run_entry(&mut self, cpu: &mut Cpu, entry: Entry) -> Next {
+        if self.mode == Mode::Lockstep {
+            self.run_lockstep(cpu, entry)
+        } else {
+            self.run_regions(cpu, entry)
         }
     }
 

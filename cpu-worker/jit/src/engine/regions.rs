@@ -19,6 +19,20 @@ pub(crate) struct Entry {
     pub(crate) number: u32,
 }
 
+impl Entry {
+    /// As the tag of the block at the entry. No region has 256 entries.
+    fn tag(self) -> u32 {
+        (self.region << 8 | self.number) + 1
+    }
+
+    fn from_tag(tag: u32) -> Entry {
+        Entry {
+            region: (tag - 1) >> 8,
+            number: (tag - 1) & 255,
+        }
+    }
+}
+
 /// A region that can be entered.
 #[derive(Debug)]
 struct Region {
@@ -96,6 +110,14 @@ impl Regions {
         self.entries.get(&(physical, mode)).copied()
     }
 
+    /// The entry that a tag means, if it is still the one of this place.
+    pub(crate) fn tagged(&self, tag: u32, physical: u64, mode: u32) -> Option<Entry> {
+        let entry = Entry::from_tag(tag);
+        let r = self.region(entry.region)?;
+        let here = r.mode == mode && r.entries.get(entry.number as usize) == Some(&physical);
+        here.then_some(entry)
+    }
+
     fn region(&self, id: u32) -> Option<&Region> {
         self.slots.get(id as usize)?.as_ref()
     }
@@ -110,8 +132,8 @@ impl Regions {
         self.region(entry.region).map(|r| r.address)
     }
 
-    /// Installs a region; gives the physical addresses at which it is entered now. None if the arena is full.
-    pub(crate) fn install(&mut self, c: Compiled, rank: Rank) -> Option<Vec<u64>> {
+    /// Installs a region; gives the physical addresses at which it is entered now, and their tags. None if the arena is full.
+    pub(crate) fn install(&mut self, c: Compiled, rank: Rank) -> Option<Vec<(u64, u32)>> {
         let piece = self.arena.install(&c.code)?;
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -153,7 +175,7 @@ impl Regions {
             let worse = |e: Entry| self.rank(e).is_none_or(|r| r < rank);
             if number == 0 || old.is_none_or(worse) {
                 self.entries.insert(place, entry);
-                given.push(at);
+                given.push((at, entry.tag()));
                 if let Some(old) = old {
                     self.supersede(old);
                 }

@@ -6,7 +6,7 @@ use atoll_x86::interp::BlockCache;
 use atoll_x86::{Cpu, Op};
 
 use super::background::Background;
-use super::{Engine, Entry, Mode, PAGE, REGION, Rank, Tier};
+use super::{Engine, Entry, Mode, PAGE, Rank, Tier};
 use crate::compiler::Compiled;
 use crate::effects::Rules;
 use crate::plan::{Plan, Source};
@@ -159,8 +159,8 @@ impl Engine {
         };
         match regions.install(compiled, rank) {
             Some(given) => {
-                for at in given {
-                    self.blocks.set_tag(at, mode, REGION);
+                for (at, tag) in given {
+                    self.blocks.set_tag(at, mode, tag);
                 }
             }
             // The arena is full: what is still hot comes back soon. Tags that lead nowhere are taken away when they are met.

@@ -6,8 +6,12 @@ use super::{Mode, Rank, Tier};
 
 /// Starts of a block before it is translated quickly.
 const THRESHOLD: u32 = 24;
-/// Passes through an entry of quick code before Cranelift makes it anew.
-const PASSES: u32 = 1000;
+/// Passes through an entry of quick code after which it reports itself: at the second report in a short time Cranelift makes it anew.
+const PASSES: u32 = 400;
+/// That short time. What a machine does now and then while it waits for work is not worth a compiler's time, however often it adds up to.
+const SHORT_NS: u64 = 100_000_000;
+/// Reports that are remembered at most.
+const REPORTS: usize = 1 << 16;
 /// Starts of a block in lockstep before Cranelift, too, translates it for the first time.
 const SECOND: u32 = 3;
 /// A page whose regions were dropped this often doubles its threshold each time from then on.
@@ -21,6 +25,8 @@ pub(crate) struct Warmth {
     ripe: u32,
     /// Per page: how often regions of it were dropped, and how often hot code was put off since.
     rewrites: FxHashMap<u64, (u32, u32)>,
+    /// When each place last reported itself, in virtual time.
+    reports: FxHashMap<u64, u64>,
 }
 
 impl Warmth {
@@ -37,6 +43,7 @@ impl Warmth {
             threshold,
             ripe: threshold,
             rewrites: FxHashMap::default(),
+            reports: FxHashMap::default(),
         }
     }
 
@@ -53,7 +60,16 @@ impl Warmth {
         }
     }
 
-    /// Passes through an entry of quick code before it is to be made anew. What lockstep makes early does not report itself.
+    /// Whether quick code that reports itself did so a short time ago as well.
+    pub(crate) fn is_busy(&mut self, physical: u64, now_ns: u64) -> bool {
+        if self.reports.len() >= REPORTS {
+            self.reports.clear();
+        }
+        let before = self.reports.insert(physical, now_ns);
+        before.is_some_and(|then| now_ns.wrapping_sub(then) < SHORT_NS)
+    }
+
+    /// Passes through an entry of quick code before it reports itself. What lockstep makes early does not report itself.
     pub(crate) fn passes(&self, rank: Rank) -> u32 {
         if rank.ripe { PASSES } else { i32::MAX as u32 }
     }

@@ -1,5 +1,7 @@
 //! SSE4.2's string comparisons, PCMPESTRI to PCMPISTRM (Intel SDM vol. 1, 12.9; vol. 2, 4.1).
 
+use atoll_hostfp::strings::{self, Matched};
+
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::Stop;
@@ -60,37 +62,42 @@ fn aggregate(imm: u8, a: &Text, b: &Text) -> u32 {
     (0..n).fold(0, |r, j| r | u32::from(bit(j)) << j)
 }
 
-/// The second intermediate result, and the flags.
-fn compare(cpu: &mut Cpu, op: &Op, a: Text, b: Text) -> u32 {
-    let imm = op.imm as u8;
+/// The second intermediate result and the flags, computed here.
+fn compute(imm: u8, a: Text, b: Text) -> Matched {
     let n = elements(imm);
     let all = (1u32 << n) - 1;
     let first = aggregate(imm, &a, &b);
-    let result = match imm >> 4 & 3 {
+    let bits = match imm >> 4 & 3 {
         1 => first ^ all,
         3 => first ^ ((1u32 << b.len) - 1),
         _ => first,
     };
+    Matched {
+        bits,
+        cf: bits != 0,
+        zf: b.len < n,
+        sf: a.len < n,
+        of: bits & 1 != 0,
+    }
+}
+
+/// Sets the flags; gives the second intermediate result.
+fn settle(cpu: &mut Cpu, m: Matched) -> u32 {
     let flag = |on: bool, f: u64| if on { f } else { 0 };
-    cpu.state.flags = LazyFlags::real(
-        flag(result != 0, CF)
-            | flag(b.len < n, ZF)
-            | flag(a.len < n, SF)
-            | flag(result & 1 != 0, OF),
-    );
-    result
+    cpu.state.flags =
+        LazyFlags::real(flag(m.cf, CF) | flag(m.zf, ZF) | flag(m.sf, SF) | flag(m.of, OF));
+    m.bits
 }
 
 /// The two operands; `a` is dst, `b` src, which in memory need not be aligned.
-fn operands(cpu: &mut Cpu, op: &Op) -> Result<([i32; 16], [i32; 16]), Stop> {
+fn operands(cpu: &mut Cpu, op: &Op) -> Result<(X, X), Stop> {
     let b = if op.src_arg == Arg::Mem {
         let address = cpu.ea(op, 16)?;
         cpu.load_x(address, false)?
     } else {
         cpu.xmm(op.src)
     };
-    let imm = op.imm as u8;
-    Ok((split(cpu.xmm(op.dst), imm), split(b, imm)))
+    Ok((cpu.xmm(op.dst), b))
 }
 
 /// Lengths from RAX and RDX: absolute, saturated.
@@ -106,23 +113,39 @@ fn explicit(cpu: &mut Cpu, op: &Op) -> Result<u32, Stop> {
         v.unsigned_abs().min(n) as usize
     };
     let (a_len, b_len) = (len(cpu.reg(Width::Q, RAX)), len(cpu.reg(Width::Q, RDX)));
-    Ok(compare(
-        cpu,
-        op,
-        Text { v: a, len: a_len },
-        Text { v: b, len: b_len },
-    ))
+    let imm = op.imm as u8;
+    let m = if strings::is_available() {
+        strings::explicit(imm, a, a_len as u64, b, b_len as u64)
+    } else {
+        let text = |x: X, len: usize| Text {
+            v: split(x, imm),
+            len,
+        };
+        compute(imm, text(a, a_len), text(b, b_len))
+    };
+    Ok(settle(cpu, m))
 }
 
 /// Lengths up to the first zero element.
 fn implicit(cpu: &mut Cpu, op: &Op) -> Result<u32, Stop> {
     let (a, b) = operands(cpu, op)?;
-    let n = elements(op.imm as u8);
-    let text = |v: [i32; 16]| Text {
+    let imm = op.imm as u8;
+    let m = if strings::is_available() {
+        strings::implicit(imm, a, b)
+    } else {
+        compute(imm, terminated(a, imm), terminated(b, imm))
+    };
+    Ok(settle(cpu, m))
+}
+
+/// A text that ends at its first zero element.
+fn terminated(x: X, imm: u8) -> Text {
+    let v = split(x, imm);
+    let n = elements(imm);
+    Text {
         v,
         len: v[..n].iter().position(|&e| e == 0).unwrap_or(n),
-    };
-    Ok(compare(cpu, op, text(a), text(b)))
+    }
 }
 
 /// The index of the first or last set bit into ECX; the number of elements if there is none.
@@ -169,4 +192,40 @@ pub fn pcmpistri(cpu: &mut Cpu, op: &Op) -> Done {
 pub fn pcmpistrm(cpu: &mut Cpu, op: &Op) -> Done {
     let r = implicit(cpu, op)?;
     mask(cpu, op, r)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two ways agree, for all immediates, on texts of few letters with and without ends.
+    #[test]
+    fn the_host_computes_the_same() {
+        if !strings::is_available() {
+            return;
+        }
+        let mut seed = 1u64;
+        let mut text = || {
+            let mut half = || {
+                seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (seed >> 8) & 0x0303_8103_0201_0103
+            };
+            [half(), half()]
+        };
+        for round in 0..20_000u32 {
+            let imm = (round % 64) as u8;
+            let (a, b) = (text(), text());
+            let ours = compute(imm, terminated(a, imm), terminated(b, imm));
+            assert_eq!(strings::implicit(imm, a, b), ours, "{imm:#x} {a:x?} {b:x?}");
+            let n = elements(imm);
+            let (x, y) = (round as usize / 64 % (n + 1), round as usize / 7 % (n + 1));
+            let of = |v, len| Text {
+                v: split(v, imm),
+                len,
+            };
+            let ours = compute(imm, of(a, x), of(b, y));
+            let host = strings::explicit(imm, a, x as u64, b, y as u64);
+            assert_eq!(host, ours, "{imm:#x} {a:x?} {x} {b:x?} {y}");
+        }
+    }
 }
