@@ -113,6 +113,9 @@ pub(crate) enum Leave {
 }
 
 impl Leave {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 7;
+
     pub(crate) fn from_raw(raw: i32) -> Leave {
         match raw {
             0 => Leave::Interpret,

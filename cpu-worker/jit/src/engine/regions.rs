@@ -164,6 +164,7 @@ impl Regions {
             self.by_page.entry(page).or_default().push(id);
         }
         let mut given = Vec::new();
+        let mut older = Vec::new();
         for (number, &at) in region.entries.iter().enumerate() {
             let entry = Entry {
                 region: id,
@@ -178,12 +179,27 @@ impl Regions {
                 given.push((at, entry.tag()));
                 if let Some(old) = old {
                     self.supersede(old);
+                    older.push(old.region);
                 }
             }
         }
         self.slots[id as usize] = Some(region);
         self.installed += 1;
+        for id in older {
+            self.remove_if_left(id);
+        }
         Some(given)
+    }
+
+    /// Drops a region that can no longer be entered.
+    fn remove_if_left(&mut self, id: u32) {
+        let Some(r) = self.region(id) else {
+            return;
+        };
+        let mut entries = r.entries.iter().map(|&at| self.entry(at, r.mode));
+        if !entries.any(|e| e.is_some_and(|e| e.region == id)) {
+            self.remove(id);
+        }
     }
 
     /// Leads what led to an entry to nowhere, so that it finds its successor.

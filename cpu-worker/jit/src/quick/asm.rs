@@ -349,6 +349,11 @@ impl Asm {
         self.displacement(to);
     }
 
+    pub(super) fn call(&mut self, to: Label) {
+        self.byte(0xe8);
+        self.displacement(to);
+    }
+
     fn displacement(&mut self, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.dword(0);

@@ -55,11 +55,21 @@ pub(super) enum Cold {
     },
 }
 
+/// Where shared code begins.
+struct Tails {
+    /// By reason: RIP is in RCX, the budget in R14.
+    leave: [Label; Leave::COUNT],
+    end: Label,
+    /// A function: looks up by the helper; afterwards RCX is the host address, and ZF tells that there is none.
+    miss: Label,
+}
+
 /// The translator of one plan.
 struct Region<'a> {
     plan: &'a Plan,
     flow: &'a Flow,
     code: Code,
+    tails: Tails,
     blocks: Vec<Label>,
     /// What is known of the flags at each block's end.
     known: Vec<Option<Known>>,
@@ -80,6 +90,11 @@ pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
     let mut code = Code::new(plan.rules.mode & mode::LONG != 0);
     let n = plan.blocks.len();
     let mut r = Region {
+        tails: Tails {
+            leave: [(); Leave::COUNT].map(|()| code.asm.label()),
+            end: code.asm.label(),
+            miss: code.asm.label(),
+        },
         blocks: plan.blocks.iter().map(|_| code.asm.label()).collect(),
         known: vec![None; n],
         code,
@@ -98,6 +113,7 @@ pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
         r.block(i, flow.order.get(k + 1).copied());
     }
     r.cold();
+    r.shared();
     let Region {
         code,
         entries,
@@ -412,19 +428,35 @@ impl Region<'_> {
         c.asm.jmp_mem(Mem::At(RAX, 8));
         c.asm.bind(miss);
         c.asm.store_imm(8, field(abi::ANSWER), 0);
-        c.asm.store(8, field(abi::RIP_AT), RSI);
-        c.asm.store(8, field(abi::BUDGET), R14);
-        c.asm.mov_imm(RAX, Leave::Link as u64);
-        c.asm.ret();
+        c.asm.mov(8, RCX, RSI);
+        c.asm.jmp(self.tails.leave[Leave::Link as usize]);
     }
 
     /// Leaves at a place with the budget in R14.
     fn leave(&mut self, at: i64, why: Leave) {
+        self.code.rip(RCX, at);
+        self.code.asm.jmp(self.tails.leave[why as usize]);
+    }
+
+    /// What all exits and all missed look-ups share.
+    fn shared(&mut self) {
         let c = &mut self.code;
-        c.rip(RCX, at);
+        for (why, &label) in self.tails.leave.iter().enumerate() {
+            c.asm.bind(label);
+            c.asm.mov_imm(RAX, why as u64);
+            if why + 1 != self.tails.leave.len() {
+                c.asm.jmp(self.tails.end);
+            }
+        }
+        c.asm.bind(self.tails.end);
         c.asm.store(8, field(abi::RIP_AT), RCX);
         c.asm.store(8, field(abi::BUDGET), R14);
-        c.asm.mov_imm(RAX, why as u64);
+        c.asm.ret();
+        // The call that led here has made the stack even again.
+        c.asm.bind(self.tails.miss);
+        c.asm.call_mem(field(abi::helper(Helper::Memory)));
+        c.asm.load(8, RCX, field(abi::ANSWER));
+        c.asm.test(8, RCX, RCX);
         c.asm.ret();
     }
 
@@ -450,9 +482,7 @@ impl Region<'_> {
                     c.asm.bind(label);
                     c.asm.store(8, field(abi::ASKED_VA), address);
                     c.asm.store_imm(8, field(abi::ASKED_WHAT), what);
-                    c.call(Helper::Memory);
-                    c.asm.load(8, RCX, field(abi::ANSWER));
-                    c.asm.test(8, RCX, RCX);
+                    c.asm.call(self.tails.miss);
                     c.asm.jcc(CC_E, exit);
                     c.asm.alu(Alu::Sub, 8, RCX, address);
                     c.asm.jmp(back);
@@ -479,11 +509,9 @@ impl Region<'_> {
         c.asm.mov_imm(RAX, Leave::Attention as u64);
         c.asm.ret();
         c.asm.bind(again);
-        c.rip(RCX, at);
-        c.asm.store(8, field(abi::RIP_AT), RCX);
-        c.asm.alu_imm_mem(Alu::Add, 8, field(abi::BUDGET), 1);
-        c.asm.mov_imm(RAX, Leave::Interpret as u64);
-        c.asm.ret();
+        c.asm.load(8, R14, field(abi::BUDGET));
+        c.asm.alu_imm(Alu::Add, 8, R14, 1);
+        self.leave(at, Leave::Interpret);
     }
 }
 
