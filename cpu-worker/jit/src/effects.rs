@@ -27,19 +27,9 @@ pub(crate) enum Class {
     Leave,
 }
 
-/// What the choice of the class depends on beside the instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rules {
-    /// The mode word.
-    pub(crate) mode: u32,
-    /// Only what the undo log can take back: for lockstep. Functions that may reach devices are left to the interpreter.
-    pub(crate) reversible: bool,
-}
-
-/// How an instruction is translated in code by these rules.
-pub(crate) fn class(op: &Op, rules: Rules) -> Class {
+/// How an instruction is translated in code of this mode.
+pub(crate) fn class(op: &Op, mode: u32) -> Class {
     use Kind::*;
-    let mode = rules.mode;
     if op.has(OpFlags::SEG_CHECK) {
         return Class::Leave;
     }
@@ -67,9 +57,6 @@ pub(crate) fn class(op: &Op, rules: Rules) -> Class {
             }
         }
         X87 | Mmx | SseHelper if fpu_off => Class::Leave,
-        // INS and OUTS are strings too.
-        String if rules.reversible && op.sub >= 5 => Class::Leave,
-        Helper if rules.reversible => Class::Leave,
         String | X87 | Mmx | SseHelper | Helper | Time if !op.has(OpFlags::ENDS_BLOCK) => {
             Class::Call
         }

@@ -1,6 +1,6 @@
 //! Dataflow over a plan: what is live, what is dirty, which flags are needed, where the budget is tested.
 
-use crate::effects::{Class, Effects, Regs, Rules, class, needs_flags};
+use crate::effects::{Class, Effects, Regs, class, needs_flags};
 use crate::plan::{Edge, End, Plan};
 
 /// Instructions in a loop that is worth keeping registers out of memory for.
@@ -50,7 +50,7 @@ impl Flow {
     /// Analyses the plan and makes its loop heads entries.
     pub(crate) fn new(plan: &mut Plan) -> Flow {
         let mut flow = Flow {
-            facts: plan.blocks.iter().map(|b| facts(plan.rules, b)).collect(),
+            facts: plan.blocks.iter().map(|b| facts(plan.mode, b)).collect(),
             order: Vec::new(),
         };
         for (i, b) in plan.blocks.iter().enumerate() {
@@ -274,11 +274,11 @@ fn outside(e: Edge) -> Need {
     }
 }
 
-fn facts(rules: Rules, b: &crate::plan::Block) -> Facts {
+fn facts(mode: u32, b: &crate::plan::Block) -> Facts {
     let effects: Vec<Effects> = b
         .ops
         .iter()
-        .map(|op| match class(op, rules) {
+        .map(|op| match class(op, mode) {
             Class::Lifted => Effects::of(op),
             Class::Host(form) => Effects::of_host(op, form),
             // Everything dirty is stored before it, everything live is loaded after it.

@@ -20,6 +20,7 @@ mod flow;
 mod lockstep;
 mod plan;
 mod quick;
+mod rehearsal;
 mod thunks;
 
 pub use engine::{Engine, Exit, Mode, Stats, Tier};

@@ -38,6 +38,8 @@ impl Comparison {
             cpu.mmu.ram().take_code_writes();
         }
         cpu.state.clone_from(&self.before);
+        // The MMU, too, knows whether EFLAGS.AC lifts SMAP.
+        cpu.update_mode();
     }
 
     /// How many instructions the region did.

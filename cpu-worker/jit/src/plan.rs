@@ -8,7 +8,7 @@ use atoll_x86::Op;
 use atoll_x86::op::Kind;
 use rustc_hash::FxHashMap;
 
-use crate::effects::{Class, Rules, class};
+use crate::effects::{Class, class};
 
 /// Virtual pages of a region: the head's and these many before and after.
 pub(crate) const REACH: i64 = 2;
@@ -78,7 +78,8 @@ impl Block {
 /// A region to be translated.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) rules: Rules,
+    /// The mode word.
+    pub(crate) mode: u32,
     /// The head is block 0.
     pub(crate) blocks: Vec<Block>,
     /// Physical pages by page offset from the head's (-REACH to REACH).
@@ -100,12 +101,12 @@ impl Plan {
     pub(crate) fn discover(
         source: &mut dyn Source,
         head: i64,
-        rules: Rules,
+        mode: u32,
         cap: usize,
     ) -> Option<Plan> {
         let mut d = Discovery {
             source,
-            rules,
+            mode,
             ops: FxHashMap::default(),
             starts: FxHashMap::default(),
             work: vec![head],
@@ -141,7 +142,7 @@ impl Plan {
 
 struct Discovery<'a> {
     source: &'a mut dyn Source,
-    rules: Rules,
+    mode: u32,
     ops: FxHashMap<i64, Op>,
     /// Block starts; true for entries.
     starts: FxHashMap<i64, bool>,
@@ -188,7 +189,7 @@ impl Discovery<'_> {
         if !(-REACH..=REACH).contains(&last) || self.source.page(last).is_none() {
             return None;
         }
-        if class(&op, self.rules) == Class::Leave {
+        if class(&op, self.mode) == Class::Leave {
             // The interpreter does it, and then looks for an entry right after it.
             self.start(at + i64::from(op.len), true);
             return None;
@@ -214,7 +215,7 @@ impl Discovery<'_> {
                 None
             }
             Kind::JmpInd | Kind::Ret => None,
-            _ if class(op, self.rules) == Class::Call => {
+            _ if class(op, self.mode) == Class::Call => {
                 // The interpreter's block goes on here, so that the place itself is no start that it knows.
                 self.begin(after, false);
                 None
@@ -264,7 +265,7 @@ impl Discovery<'_> {
             .filter_map(|p| self.source.page(p).map(|physical| (p, physical)))
             .collect();
         Some(Plan {
-            rules: self.rules,
+            mode: self.mode,
             blocks,
             pages,
         })
@@ -309,7 +310,7 @@ impl Discovery<'_> {
                     b.end = End::Indirect;
                     return b;
                 }
-                _ if class(op, self.rules) == Class::Call => {
+                _ if class(op, self.mode) == Class::Call => {
                     b.end = End::Call(edge(index, after));
                     return b;
                 }

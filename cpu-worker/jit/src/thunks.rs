@@ -11,7 +11,7 @@ use std::arch::naked_asm;
 
 use atoll_hostfp::live::{IMAGE_BYTES, Image, Unit, stubs};
 use atoll_mmu::Intent;
-use atoll_x86::bus::attention;
+use atoll_x86::bus::{attention, rehearsal};
 use atoll_x86::op::Kind;
 use atoll_x86::state::mode;
 use atoll_x86::{Cpu, Op, Stop};
@@ -315,6 +315,27 @@ extern "sysv64" fn take_x87(cpu: *mut Cpu, image: *const Image) {
 extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
     // SAFETY: as in `memory`; the region that the call comes from keeps its `Op`s.
     let (cpu, op) = unsafe { (&mut *cpu, &*op) };
+    if cpu.state.clock.rehearsal == rehearsal::NONE {
+        perform(cpu, op)
+    } else {
+        rehearse(cpu, op)
+    }
+}
+
+/// [`perform`] where the outcome will be taken back: what reaches for what cannot be is left to the interpreter.
+#[cold]
+fn rehearse(cpu: &mut Cpu, op: &Op) -> i64 {
+    let (before, mark) = (cpu.state.clone(), cpu.mmu.mark());
+    let ran = perform(cpu, op);
+    if cpu.state.clock.rehearsal != rehearsal::REFUSED {
+        return ran;
+    }
+    cpu.state = before;
+    cpu.mmu.roll_back_to(mark);
+    ran::AGAIN
+}
+
+fn perform(cpu: &mut Cpu, op: &Op) -> i64 {
     match (op.run)(cpu, op) {
         // The function may have flushed the translation that the region was entered by: the next fetch is the interpreter's.
         Ok(()) if op.kind == Kind::Helper && !fetched(cpu) => ran::LEAVE,

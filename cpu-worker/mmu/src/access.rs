@@ -435,7 +435,7 @@ impl Mmu {
                 return host;
             }
         }
-        let mark = self.undo.len();
+        let mark = self.mark();
         let host = self.find_host(va, bytes, intent == Intent::Write);
         if host == 0 && self.logging {
             self.roll_back_to(mark);

@@ -27,6 +27,11 @@ impl Mmu {
         self.choose_sets();
     }
 
+    /// Whether taking these over would flush, or change the PCID.
+    pub fn would_flush(&self, regs: &PagingRegs) -> bool {
+        regs.flush_key() != self.regs.flush_key() || regs.pcid() != self.regs.pcid()
+    }
+
     /// The registers in force.
     pub fn regs(&self) -> &PagingRegs {
         &self.regs

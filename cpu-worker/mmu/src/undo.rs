@@ -227,8 +227,13 @@ impl Mmu {
         self.take_back(&changes.log, 0);
     }
 
-    /// Undoes, and forgets, all but the first `mark` records of the log.
-    pub(crate) fn roll_back_to(&mut self, mark: usize) {
+    /// How many changes are in the log.
+    pub fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Undoes, and forgets, all but the first `mark` changes of the log.
+    pub fn roll_back_to(&mut self, mark: usize) {
         let mut log = std::mem::take(&mut self.undo);
         let kept = self.take_back(&log, mark);
         log.records.truncate(mark);

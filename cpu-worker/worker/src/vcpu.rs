@@ -6,7 +6,7 @@
 //! Invariant: what the guest sees depends on the machine, on the inputs and on their stamps alone. `Outside` decides how far a stretch may
 //! go, never what happens in it.
 
-use atoll_jit::{Engine, Exit};
+use atoll_jit::{Engine, Exit, Mode};
 use atoll_machine::{Board, Halt};
 use atoll_x86::bus::attention;
 use atoll_x86::{Cpu, flags};
@@ -75,6 +75,8 @@ pub struct Options {
 
 /// How far a stretch goes when nothing else ends it: the longest time that outside input waits to be seen.
 const POLL_NS: u64 = 1_000_000;
+/// The same in lockstep, where a stretch of so many instructions would leave the heartbeat out for long.
+const LOCKSTEP_POLL_NS: u64 = 50_000;
 
 /// A vCPU on its board, with the engine that runs it.
 pub struct Machine {
@@ -237,10 +239,14 @@ impl Machine {
     fn next_stop(&mut self, now_ns: u64) -> u64 {
         let event_ns = board(&mut self.cpu).next_event_ns().unwrap_or(u64::MAX);
         let limit_ns = self.options.vtime_limit_ns.unwrap_or(u64::MAX);
+        let poll_ns = match self.engine.mode() {
+            Mode::Lockstep => LOCKSTEP_POLL_NS,
+            _ => POLL_NS,
+        };
         event_ns
             .min(limit_ns)
             .min(self.next_hash_ns)
-            .min(now_ns + POLL_NS)
+            .min(now_ns + poll_ns)
     }
 
     /// The CPU is halted: it takes an interrupt, or virtual time goes on without instructions.

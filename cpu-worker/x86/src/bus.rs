@@ -22,7 +22,18 @@ pub struct Clock {
     pub charged: u64,
     /// Whether accesses are charged (`-icount` turns it off).
     pub charges: u32,
-    pub reserved: u32,
+    /// Whether what runs now will be taken back and done again, see [`rehearsal`].
+    pub rehearsal: u32,
+}
+
+/// Values of [`Clock::rehearsal`].
+pub mod rehearsal {
+    /// What happens happens.
+    pub const NONE: u32 = 0;
+    /// The registers, memory and fills will be put back. What cannot be (the board, a flush of the TLB) refuses to take part.
+    pub const ON: u32 = 1;
+    /// The present instruction asked for such a thing: what it has done since is void.
+    pub const REFUSED: u32 = 2;
 }
 
 /// Bits of [`Clock::attention`].

@@ -212,7 +212,7 @@ impl Emitter<'_, '_> {
     }
 
     fn long(&self) -> bool {
-        self.plan.rules.mode & mode::LONG != 0
+        self.plan.mode & mode::LONG != 0
     }
 
     /// The address of a place, as RIP has it.
@@ -411,7 +411,7 @@ impl Emitter<'_, '_> {
             self.op = *op;
             self.flags_after = facts.flags_after[k];
             self.next = self.at + i64::from(op.len);
-            let class = class(op, plan.rules);
+            let class = class(op, plan.mode);
             if class == Class::Call {
                 self.call(op, b.end);
                 stopped = true;
@@ -539,7 +539,7 @@ impl Emitter<'_, '_> {
         let index = self.b.ins().band_imm_s(mixed, abi::TARGETS as i64 - 1);
         let offset = self.b.ins().ishl_imm_u(index, 5);
         let slot = self.b.ins().iadd(table, offset);
-        let mode = (u64::from(self.plan.rules.mode) << 48) as i64;
+        let mode = (u64::from(self.plan.mode) << 48) as i64;
         let mode = self.b.ins().iconst(types::I64, mode);
         let key = self.b.ins().bxor(target, mode);
         let found = self.b.ins().load(types::I64, plain(), slot, 0);

@@ -1,5 +1,7 @@
 //! Lockstep: runs a region and the interpreter over the same instructions, and finds the instruction where they differ.
 
+use atoll_x86::bus::rehearsal;
+use atoll_x86::cpu::SHADOW_STI;
 use atoll_x86::{Cpu, State};
 
 use super::{Engine, Entry, Next, Rank};
@@ -71,7 +73,9 @@ impl Engine {
     ) -> (Leave, Option<String>) {
         c.before.clone_from(&cpu.state);
         cpu.mmu.forget_changes();
+        cpu.state.clock.rehearsal = rehearsal::ON;
         let why = self.enter(cpu, entry);
+        cpu.state.clock.rehearsal = rehearsal::NONE;
         c.take_back(cpu);
         self.interpret_until(cpu, c.region.state.clock.budget);
         cpu.mmu.take_changes(&mut c.interpreter);
@@ -88,6 +92,11 @@ impl Engine {
         self.blocks.replay(cpu);
         cpu.state.clock.budget += until;
         cpu.state.clock.deadline_ns = cpu.state.clock.deadline_ns.wrapping_add(ahead);
+        // STI begins a shadow at the end of the budget, where events are due. This was not the end.
+        let sti = cpu.state.shadow == SHADOW_STI && cpu.state.clock.budget > 0;
+        if sti && !cpu.bus.interrupt_pending(&mut cpu.state.clock) {
+            cpu.state.shadow = 0;
+        }
     }
 
     /// Makes the region again with one instruction, two, and so on: the first with which it differs is the one that is looked for.

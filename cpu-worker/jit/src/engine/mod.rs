@@ -16,7 +16,7 @@ use atoll_x86::interp::{BlockCache, Exit as Stretch};
 use crate::abi::Leave;
 use crate::compiler::Compiler;
 use crate::lockstep::Comparison;
-use crate::thunks;
+use crate::{rehearsal, thunks};
 
 use background::Background;
 use regions::Regions;
@@ -165,6 +165,11 @@ impl Engine {
         engine
     }
 
+    /// How it executes guest code.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The figures so far.
     pub fn stats(&self) -> Stats {
         let mut s = self.stats;
@@ -240,6 +245,7 @@ impl Engine {
         }
         if self.mode == Mode::Lockstep {
             cpu.mmu.set_logging(true);
+            rehearsal::hang_curtain(cpu);
         }
     }
 

@@ -145,7 +145,7 @@ impl Regions {
             piece,
             address: self.arena.address(piece),
             entries: c.entries.iter().map(|&at| physical(at)).collect(),
-            mode: c.plan.rules.mode,
+            mode: c.plan.mode,
             code: c.plan.code(),
             links: c.links,
             incoming: Vec::new(),

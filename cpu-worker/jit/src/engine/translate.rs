@@ -8,7 +8,6 @@ use atoll_x86::{Cpu, Op};
 use super::background::Background;
 use super::{Engine, Entry, Mode, PAGE, Rank, Tier};
 use crate::compiler::Compiled;
-use crate::effects::Rules;
 use crate::plan::{Plan, Source};
 use crate::quick;
 
@@ -83,11 +82,7 @@ impl Engine {
             least: self.warmth.least(rank),
             counts_all: self.mode == Mode::Lockstep,
         };
-        let rules = Rules {
-            mode,
-            reversible: self.mode == Mode::Lockstep,
-        };
-        Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, rules, cap)
+        Plan::discover(&mut view, (rip & (PAGE - 1)) as i64, mode, cap)
     }
 
     /// Makes the region whose head is at RIP, which is at `physical`, of at most `cap` instructions, and gives its entry.
@@ -145,7 +140,7 @@ impl Engine {
     }
 
     fn install(&mut self, compiled: Compiled, rank: Rank) {
-        let mode = compiled.plan.rules.mode;
+        let mode = compiled.plan.mode;
         let n = compiled.plan.len() as u64;
         if rank.tier == Tier::Quick {
             self.stats.quick_ns += compiled.ns;

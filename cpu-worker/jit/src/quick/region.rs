@@ -87,7 +87,7 @@ struct Region<'a> {
 pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
     let start = std::time::Instant::now();
     let flow = Flow::new(&mut plan);
-    let mut code = Code::new(plan.rules.mode & mode::LONG != 0);
+    let mut code = Code::new(plan.mode & mode::LONG != 0);
     let n = plan.blocks.len();
     let mut r = Region {
         tails: Tails {
@@ -246,7 +246,7 @@ impl Region<'_> {
         let mut transfer = Transfer::None;
         for (k, op) in b.ops.iter().enumerate() {
             self.code.next = self.code.at + i64::from(op.len);
-            if class(op, plan.rules) == Class::Call {
+            if class(op, plan.mode) == Class::Call {
                 self.call(op, true);
                 self.code.at = self.code.next;
                 break;
@@ -407,7 +407,7 @@ impl Region<'_> {
 
     /// Leaves for the address in RSI, through the table of targets.
     fn indirect(&mut self) {
-        let mode = u64::from(self.plan.rules.mode) << 48;
+        let mode = u64::from(self.plan.mode) << 48;
         let c = &mut self.code;
         let miss = c.asm.label();
         c.asm.mov(8, RCX, RSI);

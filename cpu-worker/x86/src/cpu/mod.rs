@@ -6,7 +6,7 @@ mod reset;
 
 use atoll_mmu::{MemStop, Mmu, PagingRegs};
 
-use crate::bus::{Bus, attention};
+use crate::bus::{Bus, attention, rehearsal};
 use crate::exception::{Fault, Stop, Vector};
 use crate::features::Features;
 use crate::flags;
@@ -117,6 +117,10 @@ impl Cpu {
             long: word & mode::LONG != 0,
         };
         if regs != *self.mmu.regs() {
+            if s.clock.rehearsal != rehearsal::NONE && self.mmu.would_flush(&regs) {
+                s.clock.rehearsal = rehearsal::REFUSED;
+                return;
+            }
             self.mmu.configure(&regs);
         }
     }
