@@ -10,12 +10,11 @@ use atoll_x86::Cpu;
 use atoll_x86::bus::{Bus, Clock, rehearsal};
 
 /// The board behind it; none only while it is hung up.
-#[derive(Default)]
 struct Curtain(Option<Box<dyn Bus>>);
 
 /// Hangs it before the vCPU's board.
 pub(crate) fn hang_curtain(cpu: &mut Cpu) {
-    let board = std::mem::replace(&mut cpu.bus, Box::<Curtain>::default());
+    let board = std::mem::replace(&mut cpu.bus, Box::new(Curtain(None)));
     if let Some(curtain) = cpu.bus.as_any().downcast_mut::<Curtain>() {
         curtain.0 = Some(board);
     }
