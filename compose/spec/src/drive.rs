@@ -105,13 +105,9 @@ pub(crate) fn parse_drive(
         .unwrap_or(true);
     let serial = options.take("serial", problems);
     let pci_slot = take_slot(&mut options, problems);
-    let (backing, backing_node) = take_backing(&mut options, base, problems);
-    if backing_node.is_some() {
-        problems.add(
-            &origin,
-            "backing: a -drive names the path of a backing file that is allowed",
-        );
-    }
+    let (mut backing, words) = take_backing(&mut options, base, problems);
+    // A -drive has no nodes to name, so a bare word is a path like any other.
+    backing.extend(words.into_iter().map(|word| base.join(word)));
     options.finish(problems);
     let Some(file) = file else {
         problems.add(&origin, "a drive needs file=PATH");
@@ -200,20 +196,19 @@ fn take_cache_properties(
     (direct, no_flush)
 }
 
-/// Backing files that may be opened, by path or, for `-blockdev`, by node.
+/// Backing files that may be opened: paths, and bare words, which for `-blockdev` may be nodes.
 fn take_backing(
     options: &mut Options,
     base: &Path,
     problems: &mut Problems,
-) -> (Vec<PathBuf>, Option<String>) {
+) -> (Vec<PathBuf>, Vec<String>) {
     let mut paths: Vec<PathBuf> = Vec::new();
-    let mut node = None;
+    let mut words = Vec::new();
     for text in options.take_all("backing", problems) {
         match text.as_str() {
             "null" => {}
             name if name.contains(['/', '.']) => paths.push(base.join(name)),
-            // A bare word is a node if one has that name; the draft looks, and else it is a path.
-            name => node = Some(name.to_owned()),
+            word => words.push(word.to_owned()),
         }
     }
     while options.has_prefix("backing.") {
@@ -230,12 +225,12 @@ fn take_backing(
             file.or_else(|| inner.take("filename", problems))
                 .map(|f| base.join(f)),
         );
-        let (deeper, name) = take_backing(&mut inner, base, problems);
+        let (deeper, names) = take_backing(&mut inner, base, problems);
         paths.extend(deeper);
-        node = node.or(name);
+        words.extend(names);
         inner.finish(problems);
     }
-    (paths, node)
+    (paths, words)
 }
 
 pub(crate) fn parse_blockdev(
@@ -267,7 +262,9 @@ pub(crate) fn parse_blockdev(
     inner.take_word("discard", &DISCARD, problems);
     inner.take_bool("read-only", problems);
     inner.finish(problems);
-    let (backing, backing_node) = take_backing(&mut options, base, problems);
+    let (backing, words) = take_backing(&mut options, base, problems);
+    // A bare word is a node if one has that name; the draft looks, and else it is a path.
+    let backing_node = words.into_iter().next();
     options.finish(problems);
     let (Some(driver), Some(name)) = (driver, name) else {
         problems.add(

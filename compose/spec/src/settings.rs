@@ -128,7 +128,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "drive",
         "",
         "file=F,format=qcow2|raw[,if=virtio|none][,id=I][,cache=MODE][,readonly=on][,snapshot=on][,discard=ignore][,backing=F]...",
-        "a disk; backing= names a backing file that the image may open (may be repeated)",
+        "a disk; backing= names a backing file that the image may open, or a directory of them (may be repeated)",
         Kind::Group("file", drive),
     ),
     row(

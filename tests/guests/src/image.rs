@@ -13,6 +13,16 @@ pub fn empty_disk(dir: &Path) -> PathBuf {
     image
 }
 
+/// A qcow2 image over a raw one.
+pub fn make_overlay(image: &Path, base: &Path) {
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .args([base, image])
+        .status()
+        .expect("qemu-img is installed (qemu-utils)");
+    assert!(made.success(), "{} cannot be made", image.display());
+}
+
 /// Whether qemu-img finds the image sound; fails with what it says if not.
 #[track_caller]
 pub fn expect_sound(image: &Path) {

@@ -144,6 +144,28 @@ fn an_encrypted_image() {
         .expect_errors(&["disk.qcow2", "encrypt"]);
 }
 
+/// An image from elsewhere may name any file of the host; what it may open is the user's to say, and the refusal says how.
+#[test]
+fn a_backing_file_that_was_not_allowed() {
+    let boot = || kernel(&image::bzimage(&[0xfa, 0xf4]));
+    let dir = boot();
+    let base = dir.path("base.raw");
+    fs::write(&base, [0; 4096]).unwrap();
+    let overlay = dir.path("elsewhere").join("overlay.qcow2");
+    fs::create_dir(overlay.parent().unwrap()).unwrap();
+    image::make_overlay(&overlay, &base);
+    let allow = format!("backing={}", base.display());
+    boot()
+        .drive(&overlay)
+        .run()
+        .expect_code(2)
+        .expect_errors(&["overlay.qcow2", &allow]);
+    for backing in [&base, &dir.path("")] {
+        let option = format!("file={},backing={}", overlay.display(), backing.display());
+        boot().arg("-drive").arg(option).run().expect_code(21);
+    }
+}
+
 #[test]
 fn a_locked_image_names_its_holder() {
     let boot = Boot::shell("linux-cloud");

@@ -222,10 +222,11 @@ impl Chain<'_, '_> {
         Err(Error::new(
             Kind::BackingDenied,
             format!(
-                "image '{}' leans on backing file '{}', which its configuration does not allow; \
-                 allow that directory, or detach the image with `qemu-img rebase -b ''`",
-                of.display(),
-                backing.display()
+                "image '{of}' leans on backing file '{backing}', which its configuration does not allow; \
+                 allow it by backing={backing} (or its directory) beside the disk's file, \
+                 or detach the image with `qemu-img rebase -b ''`",
+                of = of.display(),
+                backing = backing.display()
             ),
         ))
     }

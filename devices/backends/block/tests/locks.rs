@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use block_backend::{Config, Kind, Locking, Snapshot, open};
+use block_backend::{Backing, Config, Kind, Locking, Snapshot, open};
 use common::{MIB, create, path, qemu_img, text};
 
 /// A `qemu-io` that holds an image until it is dropped.
@@ -131,4 +131,29 @@ fn two_of_us_refuse_each_other() {
     );
     drop(first);
     assert!(open(Config::new(&image)).is_ok(), "closing unlocks");
+}
+
+/// A base image is for many: each overlay takes it for reading only, needs no right to write it, and keeps writers out of it.
+#[test]
+fn overlays_share_a_base_that_nobody_may_write() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let base = path(&directory, "base");
+    create(&base, "qcow2", MIB, "", None);
+    std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o444)).unwrap();
+    let overlay = |name: &str| {
+        let image = path(&directory, name);
+        create(&image, "qcow2", MIB, "", Some((&base, "qcow2")));
+        Config {
+            backing: Backing::Within(vec![base.clone()]),
+            ..Config::new(&image)
+        }
+    };
+    let first = open(overlay("first")).unwrap();
+    let second = open(overlay("second")).unwrap();
+    assert_eq!(open(Config::new(&base)).unwrap_err().kind(), Kind::Locked);
+    assert!(open(reading(&base)).is_ok(), "readers share");
+    drop((first, second));
+    std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(open(Config::new(&base)).is_ok(), "closing unlocks");
 }
