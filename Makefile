@@ -15,6 +15,9 @@ GUESTS := $(or $(ATOLL_GUESTS),.atoll/guests)
 LINUX  := $(GUESTS)/linux-cloud
 DISK   := .atoll/disk.qcow2
 
+# Alpine's user space is no Debian package. Its test runs where the tarball is.
+export ATOLL_ALPINE_TARBALL ?= $(abspath $(firstword $(wildcard ../shared/guests/alpine-minirootfs-*-x86_64.tar.gz)))
+
 # One profile for everything, so that nothing is compiled twice.
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd

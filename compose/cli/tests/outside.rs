@@ -377,7 +377,11 @@ fn the_terminal_is_restored_whoever_dies() {
         run.wait_for("waiting");
         assert!(terminal.is_raw(), "{victim}");
         match victim {
-            "nobody" => run.type_in(b"\x01x"),
+            "nobody" => {
+                run.type_in(b"\x01h");
+                run.wait_for("Ctrl-A x    quit");
+                run.type_in(b"\x01x");
+            }
             "seriald" => {
                 run.kill("seriald");
                 run.type_in(b"\x01x");

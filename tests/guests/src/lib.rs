@@ -10,13 +10,27 @@
 pub mod image;
 mod process;
 mod run;
+mod terminal;
 
 pub use process::{Process, descendants, open_files};
 pub use run::{Boot, Outcome, Running};
+pub use terminal::Terminal;
+
+use std::path::PathBuf;
 
 use xtask::guest::{self, Guest, Options};
 
 /// A guest by its name for `cargo xtask guest`; made if it is not there.
 pub fn guest(name: &str) -> Guest {
-    guest::prepare(name, &Options::default()).unwrap_or_else(|error| panic!("{error:#}"))
+    let options = Options {
+        alpine_tarball: alpine_tarball(),
+        ..Options::default()
+    };
+    guest::prepare(name, &options).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Alpine's mini root file system, which is no Debian package: where the environment says.
+pub fn alpine_tarball() -> Option<PathBuf> {
+    let path = std::env::var_os("ATOLL_ALPINE_TARBALL")?;
+    (!path.is_empty()).then(|| path.into())
 }

@@ -6,13 +6,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::guest::Guest;
 
 use crate::process::{Process, descendants};
+use crate::terminal::Terminal;
 
 /// No boot is silent for so long; beyond it a test fails instead of hanging.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -150,34 +151,31 @@ impl Boot {
 
     /// Starts it.
     pub fn start(self) -> Running {
+        let (mut child, dir) = self.spawn(Stdio::null(), Stdio::piped());
+        let pipe = child.stdout.take().expect("standard output is a pipe");
+        Running::new(child, pipe, dir, false)
+    }
+
+    /// Starts it on a terminal, as a session of its own that the terminal belongs to.
+    pub fn start_on(self, terminal: &Terminal) -> Running {
+        let this = self.within(&["setsid", "--ctty", "--wait"]);
+        let (child, dir) = this.spawn(terminal.stdio(), terminal.stdio());
+        Running::new(child, terminal.screen(), dir, true)
+    }
+
+    fn spawn(self, stdin: Stdio, stdout: Stdio) -> (Child, TempDir) {
         let mut words = self.wrapper;
         words.push(program().into());
         words.extend(self.args);
-        let mut child = Command::new(&words[0])
+        let errors = File::create(self.dir.path().join("errors"));
+        let child = Command::new(&words[0])
             .args(&words[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(
-                File::create(self.dir.path().join("errors")).expect("errors go to a small file"),
-            )
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(errors.expect("errors go to a small file"))
             .spawn()
             .expect("the program can be started");
-        let (send, console) = mpsc::channel();
-        let mut pipe = child.stdout.take().expect("standard output is a pipe");
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = pipe.read(&mut bytes) {
-                if send.send(bytes[..length].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Running {
-            child,
-            console,
-            seen: Vec::new(),
-            dir: Some(self.dir),
-        }
+        (child, self.dir)
     }
 
     /// Starts it and waits for its end.
@@ -202,10 +200,36 @@ pub struct Running {
     child: Child,
     console: Receiver<Vec<u8>>,
     seen: Vec<u8>,
+    /// Its console does not end with it.
+    on_terminal: bool,
     dir: Option<TempDir>,
 }
 
 impl Running {
+    fn new(
+        child: Child,
+        mut screen: impl Read + Send + 'static,
+        dir: TempDir,
+        on_terminal: bool,
+    ) -> Self {
+        let (send, console) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = screen.read(&mut bytes) {
+                if send.send(bytes[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            console,
+            seen: Vec::new(),
+            on_terminal,
+            dir: Some(dir),
+        }
+    }
+
     /// Waits until the console has shown `text`.
     pub fn wait_for(&mut self, text: &str) {
         while !self
@@ -247,9 +271,22 @@ impl Running {
         }
     }
 
+    /// Kills the machine's process of this name, or the successor that is about to come.
+    pub fn kill_one(&self, name: &str) {
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            let all = self.processes();
+            if let Some(process) = all.iter().find(|process| process.name == name) {
+                return process.kill();
+            }
+            assert!(Instant::now() < deadline, "no {name} among {all:?}");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for the end.
     pub fn finish(mut self) -> Outcome {
-        loop {
+        while !self.on_terminal {
             match self.console.recv_timeout(SILENCE) {
                 Ok(bytes) => self.seen.extend(bytes),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -259,6 +296,7 @@ impl Running {
             }
         }
         let status = self.child.wait().expect("the program was started by us");
+        self.seen.extend(self.console.try_iter().flatten());
         let dir = self.dir.take().expect("a run ends once");
         Outcome {
             code: status.code(),
