@@ -202,6 +202,7 @@ pub struct Running {
     seen: Vec<u8>,
     /// Its console does not end with it.
     on_terminal: bool,
+    killed: Vec<Process>,
     dir: Option<TempDir>,
 }
 
@@ -226,6 +227,7 @@ impl Running {
             console,
             seen: Vec::new(),
             on_terminal,
+            killed: Vec::new(),
             dir: Some(dir),
         }
     }
@@ -271,15 +273,19 @@ impl Running {
         }
     }
 
-    /// Kills the machine's process of this name, or the successor that is about to come.
-    pub fn kill_one(&self, name: &str) {
+    /// Kills the machine's process of this name; after an earlier kill its successor, once that is there.
+    pub fn kill_one(&mut self, name: &str) {
         let deadline = Instant::now() + SILENCE;
         loop {
             let all = self.processes();
-            if let Some(process) = all.iter().find(|process| process.name == name) {
+            let next = all
+                .iter()
+                .find(|process| process.name == name && !self.killed.contains(process));
+            if let Some(process) = next {
+                self.killed.push(process.clone());
                 return process.kill();
             }
-            assert!(Instant::now() < deadline, "no {name} among {all:?}");
+            assert!(Instant::now() < deadline, "no new {name} among {all:?}");
             std::thread::yield_now();
         }
     }

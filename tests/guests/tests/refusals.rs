@@ -1,6 +1,9 @@
 //! Bad input: each gives a clear message and its exit code, and leaves nothing behind.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use guest_tests::{Boot, guest, image};
 
@@ -70,6 +73,32 @@ fn a_directory_as_a_kernel() {
         .run()
         .expect_code(2)
         .expect_errors(&["directory"]);
+}
+
+/// Root reads everything unless it gives that up.
+#[test]
+fn files_that_may_not_be_read() {
+    const GIVE_UP: [&str; 2] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+    let root = rustix::process::geteuid().is_root();
+    let can = || Command::new(GIVE_UP[0]).args([GIVE_UP[1], "true"]).status();
+    if root && !can().is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this host does not let us give up what root may do");
+        return;
+    }
+    let wrapper: &[&str] = if root { &GIVE_UP } else { &[] };
+    let forbid = |file: &Path| fs::set_permissions(file, Permissions::from_mode(0)).unwrap();
+    let boot = kernel(&default_kernel());
+    forbid(&boot.path("kernel"));
+    boot.within(wrapper)
+        .run()
+        .expect_code(2)
+        .expect_errors(&["kernel", "Permission denied"]);
+    let boot = with_image(&empty_image());
+    forbid(&boot.path("disk.qcow2"));
+    boot.within(wrapper)
+        .run()
+        .expect_code(2)
+        .expect_errors(&["disk.qcow2", "Permission denied"]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_session_at_the_keyboard() {
     terminal.press(b"\x01h");
     running.wait_for("Ctrl-A x    quit");
     for name in ["seriald", "blockd"] {
-        running.named(name).kill();
+        running.kill_one(name);
         terminal.press(format!("echo after ${{x}}{name}\r").as_bytes());
         running.wait_for(&format!("after {name}"));
         assert!(terminal.is_raw(), "the successor of {name} has it raw");
