@@ -3,7 +3,7 @@
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
 #   make isa                the long campaign against the host CPU
-#   make debian-test        the Debian disk: systemd, python3, gcc, a long write
+#   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make lockstep           further kernels' whole boots, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
@@ -61,7 +61,7 @@ isa: build
 
 debian-test: build
 	@.ci/setup debian
-	cargo test $(CARGO_FLAGS) -p guest-tests --test debian -- --ignored --nocapture
+	cargo test $(CARGO_FLAGS) -p guest-tests --test debian -- --nocapture
 
 lockstep: build guest
 	@.ci/setup test

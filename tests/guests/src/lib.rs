@@ -22,11 +22,19 @@ use xtask::guest::{self, Guest, Options};
 
 /// A guest by its name for `cargo xtask guest`; made if it is not there.
 pub fn guest(name: &str) -> Guest {
+    try_guest(name).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Likewise, where the host may lack what is needed to make it.
+///
+/// # Errors
+/// What it lacks.
+pub fn try_guest(name: &str) -> anyhow::Result<Guest> {
     let options = Options {
         alpine_tarball: alpine_tarball(),
         ..Options::default()
     };
-    guest::prepare(name, &options).unwrap_or_else(|error| panic!("{error:#}"))
+    guest::prepare(name, &options)
 }
 
 /// Alpine's mini root file system, which is no Debian package: where the environment says.

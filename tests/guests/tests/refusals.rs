@@ -86,7 +86,7 @@ fn files_that_may_not_be_read() {
         return;
     }
     let wrapper: &[&str] = if root { &GIVE_UP } else { &[] };
-    let forbid = |file: &Path| fs::set_permissions(file, Permissions::from_mode(0)).unwrap();
+    let forbid = |file: &Path| fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap();
     let boot = kernel(&default_kernel());
     forbid(&boot.path("kernel"));
     boot.within(wrapper)
