@@ -2,8 +2,8 @@
 #
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
-#   make isa                the long campaign against the host CPU
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
+#   make isa                the long campaign against the host CPU
 #   make lockstep           further kernels' whole boots, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
