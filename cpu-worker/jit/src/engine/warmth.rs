@@ -6,10 +6,13 @@ use super::{Mode, Rank, Tier};
 
 /// Starts of a block before it is translated quickly.
 const THRESHOLD: u32 = 24;
-/// Passes through an entry of quick code after which it reports itself: at the second report in a short time Cranelift makes it anew.
+/// Passes through an entry of quick code after which it reports itself.
 const PASSES: u32 = 400;
-/// That short time. What a machine does now and then while it waits for work is not worth a compiler's time, however often it adds up to.
-const SHORT_NS: u64 = 100_000_000;
+/// Reports in quick succession after which Cranelift makes it anew.
+const STREAK: u32 = 12;
+/// How long after a report the next one still belongs to it. What a machine does now and then while it waits for work is not worth a
+/// compiler's time, however often it adds up to.
+const SUCCESSION_NS: u64 = 20_000_000;
 /// Reports that are remembered at most.
 const REPORTS: usize = 1 << 16;
 /// Starts of a block in lockstep before Cranelift, too, translates it for the first time.
@@ -25,8 +28,8 @@ pub(crate) struct Warmth {
     ripe: u32,
     /// Per page: how often regions of it were dropped, and how often hot code was put off since.
     rewrites: FxHashMap<u64, (u32, u32)>,
-    /// When each place last reported itself, in virtual time.
-    reports: FxHashMap<u64, u64>,
+    /// When each place last reported itself, in virtual time, and how many reports there were in succession.
+    reports: FxHashMap<u64, (u64, u32)>,
 }
 
 impl Warmth {
@@ -60,13 +63,16 @@ impl Warmth {
         }
     }
 
-    /// Whether quick code that reports itself did so a short time ago as well.
+    /// Takes a report of quick code; whether there were enough in succession.
     pub(crate) fn is_busy(&mut self, physical: u64, now_ns: u64) -> bool {
         if self.reports.len() >= REPORTS {
             self.reports.clear();
         }
-        let before = self.reports.insert(physical, now_ns);
-        before.is_some_and(|then| now_ns.wrapping_sub(then) < SHORT_NS)
+        let (then, streak) = self.reports.entry(physical).or_default();
+        let late = now_ns.wrapping_sub(*then) > SUCCESSION_NS;
+        *streak = if late { 1 } else { *streak + 1 };
+        *then = now_ns;
+        *streak >= STREAK
     }
 
     /// Passes through an entry of quick code before it reports itself. What lockstep makes early does not report itself.
