@@ -5,7 +5,7 @@
 use atoll_x86::Vector;
 use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
 use atoll_x86::flags::{DF, FlagOp};
-use atoll_x86::op::{AH, AddrSize, Cond, Op, OpFlags, RIP, Reg, Seg, Width, ZERO};
+use atoll_x86::op::{AH, AddrSize, Cond, Kind, Op, OpFlags, RIP, Reg, Seg, Width, ZERO};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, Type, Value, types};
 
@@ -61,6 +61,14 @@ impl Emitter<'_, '_> {
             ZERO => self.b.ins().iconst(types::I64, 0),
             RIP => self.rip_of(self.next),
             _ => self.b.use_var(self.gpr[r as usize & 15]),
+        }
+    }
+
+    /// A value as 64 bits, which a load has given already.
+    fn zero_extended(&mut self, v: Value) -> Value {
+        match self.loaded {
+            Some((loaded, wide)) if loaded == v => wide,
+            _ => self.b.ins().uextend(types::I64, v),
         }
     }
 
@@ -172,7 +180,7 @@ impl Eval for Emitter<'_, '_> {
         let var = self.gpr[to as usize];
         let new = match w {
             Width::Q => v,
-            Width::D => self.b.ins().uextend(types::I64, v),
+            Width::D => self.zero_extended(v),
             Width::W | Width::B => {
                 let old = self.b.use_var(var);
                 let shift = if r >= AH { 8 } else { 0 };
@@ -305,7 +313,13 @@ impl Eval for Emitter<'_, '_> {
         if from == to {
             return a;
         }
-        self.b.ins().uextend(ty(to), a)
+        let wide = self.zero_extended(a);
+        if to == Width::Q {
+            return wide;
+        }
+        let v = self.b.ins().ireduce(ty(to), wide);
+        self.loaded = Some((v, wide));
+        v
     }
     fn sext(&mut self, from: Width, to: Width, a: Value) -> Value {
         if from == to {
@@ -383,7 +397,16 @@ impl Eval for Emitter<'_, '_> {
     }
     fn load(&mut self, w: Width, address: Value) -> Result<Value, Untranslatable> {
         let host = self.host(address, w.bytes(), false);
-        Ok(self.b.ins().load(ty(w), plain(), host, 0))
+        let wide = match w {
+            Width::B => self.b.ins().uload8(types::I64, plain(), host, 0),
+            Width::W => self.b.ins().uload16(types::I64, plain(), host, 0),
+            // Where it is not the operand of the host's instruction.
+            Width::D if self.op.kind == Kind::Mov => self.b.ins().uload32(plain(), host, 0),
+            _ => return Ok(self.b.ins().load(ty(w), plain(), host, 0)),
+        };
+        let v = self.b.ins().ireduce(ty(w), wide);
+        self.loaded = Some((v, wide));
+        Ok(v)
     }
     fn store(&mut self, w: Width, address: Value, value: Value) -> Result<(), Untranslatable> {
         let host = self.host(address, w.bytes(), true);

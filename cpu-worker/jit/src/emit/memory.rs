@@ -2,7 +2,7 @@
 
 use atoll_mmu::DATA_ENTRIES;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
+use cranelift_codegen::ir::{BlockArg, InstBuilder, Opcode, Value, types};
 
 use super::{Emitter, plain};
 use crate::abi::{self, Helper};
@@ -19,11 +19,7 @@ impl Emitter<'_, '_> {
         // Each load right before its only use, so that it becomes the operand of an instruction.
         let addend = self.b.ins().load(types::I64, plain(), entry, 16);
         let host = self.b.ins().iadd(va, addend);
-        let last = if bytes == 1 {
-            va
-        } else {
-            self.b.ins().iadd_imm_s(va, i64::from(bytes) - 1)
-        };
+        let last = self.last_byte(va, i64::from(bytes));
         let page = self.b.ins().band_imm_s(last, -4096);
         let tag = self
             .b
@@ -54,6 +50,24 @@ impl Emitter<'_, '_> {
         self.b.ins().jump(exit, &here);
         self.b.switch_to_block(on);
         self.b.block_params(on)[0]
+    }
+
+    /// The address of the last byte of an access.
+    fn last_byte(&mut self, va: Value, bytes: i64) -> Value {
+        if bytes == 1 {
+            return va;
+        }
+        let dfg = &self.b.func.dfg;
+        let is_sum = dfg
+            .value_def(va)
+            .inst()
+            .is_some_and(|i| dfg.insts[i].opcode() == Opcode::Iadd);
+        if is_sum {
+            // As an addition Cranelift would merge it with that one, and do that twice, from registers that are not at hand any more.
+            let back = self.b.ins().iconst(types::I64, 1 - bytes);
+            return self.b.ins().isub(va, back);
+        }
+        self.b.ins().iadd_imm_s(va, bytes - 1)
     }
 
     /// The arithmetic flags of the state, as bits.

@@ -95,6 +95,8 @@ pub(crate) struct Emitter<'a, 'f> {
     transfer: Transfer,
     /// The flags that the last floating-point comparison gave, and its operands.
     compared: Option<(Value, Value, Value)>,
+    /// What the last narrow load or extension gave, and the same as 64 bits.
+    loaded: Option<(Value, Value)>,
     /// The host's x87 unit holds the guest's here.
     x87_loaded: bool,
     exits: Vec<Exit>,
@@ -168,6 +170,7 @@ pub(crate) fn emit(
         flags_out: vec![Flags::Memory; plan.blocks.len()],
         transfer: Transfer::None,
         compared: None,
+        loaded: None,
         x87_loaded: false,
         exits: Vec::new(),
         cpu: None,
