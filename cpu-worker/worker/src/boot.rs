@@ -10,7 +10,50 @@ use atoll_x86::op::{RAX, RBX, RSI, RSP, Seg};
 use atoll_x86::state::{Segment, attr, cr};
 use machine_spec::GuestMachine;
 
-/// The files that a guest is started from, in segments of the broker.
+/// The files that a guest is started from, where the broker keeps them: a copy of ours would only be wanted at a reset, and be as large as
+/// all else that the worker has.
+#[derive(Debug)]
+pub struct Files {
+    kernel: Bytes,
+    modules: Vec<Bytes>,
+    /// The hash of what they held at first.
+    hash: blake3::Hash,
+}
+
+/// The broker changed the files, or took them away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilesChanged;
+
+impl Files {
+    /// The files and what they hold.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn new(kernel: Bytes, modules: Vec<Bytes>) -> atoll_transport::Result<(Files, Images)> {
+        let images = Images::read(&kernel, &modules)?;
+        let hash = images.hash();
+        let files = Files {
+            kernel,
+            modules,
+            hash,
+        };
+        Ok((files, images))
+    }
+
+    /// What they hold, which is what they held before.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn read(&self) -> Result<Images, FilesChanged> {
+        let images = Images::read(&self.kernel, &self.modules).map_err(|_| FilesChanged)?;
+        match images.hash() == self.hash {
+            true => Ok(images),
+            false => Err(FilesChanged),
+        }
+    }
+}
+
+/// What those files hold.
 #[derive(Debug, Default)]
 pub struct Images {
     pub kernel: Vec<u8>,
@@ -20,7 +63,7 @@ pub struct Images {
 
 impl Images {
     /// Copies the images out of their segments: the memory is the broker's, and a copy cannot change under us.
-    pub fn read(kernel: &Bytes, modules: &[Bytes]) -> atoll_transport::Result<Images> {
+    fn read(kernel: &Bytes, modules: &[Bytes]) -> atoll_transport::Result<Images> {
         let copy = |bytes: &Bytes| {
             let mut copy = vec![0; bytes.len()];
             bytes.read(0, &mut copy).map(|()| copy)
@@ -31,11 +74,17 @@ impl Images {
         })
     }
 
+    fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.kernel);
+        for module in &self.modules {
+            hasher.update(module);
+        }
+        hasher.finalize()
+    }
+
     /// Everything that has to be put into RAM, and where a CPU with these features starts.
-    ///
-    /// # Errors
-    /// [`LoadError`], when the kernel is none or does not fit.
-    pub fn plan<'a>(
+    fn plan<'a>(
         &'a self,
         guest: &'a GuestMachine,
         features: Features,
@@ -61,8 +110,18 @@ impl Images {
     }
 }
 
+/// Puts the images and the firmware's work into RAM, and the CPU at its entry.
+///
+/// # Errors
+/// [`LoadError`], when the kernel is none or does not fit.
+pub fn boot(cpu: &mut Cpu, images: &Images, guest: &GuestMachine) -> Result<(), LoadError> {
+    let (chunks, entry) = images.plan(guest, cpu.features())?;
+    start(cpu, &chunks, &entry);
+    Ok(())
+}
+
 /// Puts the chunks into RAM and the registers as the entry says.
-pub fn start(cpu: &mut Cpu, chunks: &[Chunk<'_>], entry: &Entry) {
+fn start(cpu: &mut Cpu, chunks: &[Chunk<'_>], entry: &Entry) {
     for chunk in chunks {
         let ram = cpu.mmu.ram();
         let placed = ram.write(chunk.address, &chunk.bytes)

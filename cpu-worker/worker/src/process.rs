@@ -16,7 +16,7 @@ use atoll_x86::features::Features;
 use atoll_x86::system::Model;
 use machine_spec::{GuestMachine, PlaceKind, WorkerMachine};
 
-use crate::boot::{self, Images};
+use crate::boot::{self, Files, Images};
 use crate::control::Wire;
 use crate::links::{Links, SharedLinks};
 use crate::outside::Broker;
@@ -132,9 +132,9 @@ impl Worker {
         let modules = (0..spec.guest.modules.len())
             .map(module)
             .collect::<Result<Vec<_>, _>>()?;
-        let images = Images::read(&kernel, &modules)?;
+        let (files, images) = Files::new(kernel, modules)?;
         let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.modules);
-        let machine = build_machine(&spec, &memory, images, &links)?;
+        let machine = build_machine(&spec, &memory, files, &images, &links)?;
         Ok(Worker {
             machine,
             links,
@@ -183,6 +183,11 @@ impl Worker {
                 ExitReason::Halted,
                 "the guest waits with interrupts off and nothing can wake it".into(),
             ),
+            Stopped::FilesChanged => (
+                ExitReason::Internal,
+                "the kernel that the broker keeps for a reset is not the one that was booted"
+                    .into(),
+            ),
             Stopped::Asked => (ExitReason::Terminated, String::new()),
         };
         // A guest that ends by itself in the middle of a script did not do what it was asked.
@@ -221,7 +226,8 @@ impl Worker {
 fn build_machine(
     spec: &WorkerMachine,
     memory: &GuestRam,
-    images: Images,
+    files: Files,
+    images: &Images,
     links: &SharedLinks,
 ) -> anyhow::Result<Machine> {
     let guest = &spec.guest;
@@ -238,13 +244,12 @@ fn build_machine(
     let clock = &mut cpu.state.clock;
     clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
     clock.charges = u32::from(guest.icount_shift.is_none());
-    images.plan(guest, cpu.features())?;
+    boot::boot(&mut cpu, images, guest)?;
     let plan = guest.clone();
-    let boot = Box::new(move |cpu: &mut Cpu| {
-        let (chunks, entry) = images
-            .plan(&plan, cpu.features())
-            .expect("the same images were planned before");
-        boot::start(cpu, &chunks, &entry);
+    let reboot = Box::new(move |cpu: &mut Cpu| {
+        let images = files.read()?;
+        boot::boot(cpu, &images, &plan).expect("the same images were booted before");
+        Ok(())
     });
     let memory = memory.clone();
     let touched = Box::new(move || touched(&memory));
@@ -260,7 +265,7 @@ fn build_machine(
     Ok(Machine::new(
         cpu,
         Engine::new(engine_mode(spec.run.engine)),
-        boot,
+        reboot,
         touched,
         options,
     ))

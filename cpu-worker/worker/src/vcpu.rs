@@ -11,6 +11,7 @@ use atoll_machine::{Board, Halt};
 use atoll_x86::bus::attention;
 use atoll_x86::{Cpu, flags};
 
+use crate::boot::FilesChanged;
 use crate::ram_hash::RamHash;
 use crate::trail::Trail;
 
@@ -53,6 +54,8 @@ pub enum Stopped {
     VirtualDeadline,
     /// The guest waits with nothing that could ever wake it.
     Halted,
+    /// The guest reset the machine, and what it is to start from is not there any more.
+    FilesChanged,
     /// The broker asked for it.
     Asked,
 }
@@ -78,12 +81,15 @@ const POLL_NS: u64 = 1_000_000;
 /// The same in lockstep, where a stretch of so many instructions would leave the heartbeat out for long.
 const LOCKSTEP_POLL_NS: u64 = 50_000;
 
+/// Brings a CPU that was reset to where it started.
+pub type Reboot = Box<dyn Fn(&mut Cpu) -> Result<(), FilesChanged>>;
+
 /// A vCPU on its board, with the engine that runs it.
 pub struct Machine {
     pub cpu: Cpu,
     pub engine: Engine,
-    /// Puts firmware, kernel and registers in place: at the start and after each reset.
-    boot: Box<dyn Fn(&mut Cpu)>,
+    /// Puts firmware, kernel and registers in place anew, after a reset.
+    reboot: Reboot,
     /// The ranges of RAM that were ever touched, for hashing.
     touched: Box<dyn Fn() -> Vec<(u64, u64)>>,
     options: Options,
@@ -111,19 +117,19 @@ pub fn board(cpu: &mut Cpu) -> &mut Board {
 }
 
 impl Machine {
+    /// The CPU stands at its entry, with everything in place.
     pub fn new(
-        mut cpu: Cpu,
+        cpu: Cpu,
         engine: Engine,
-        boot: Box<dyn Fn(&mut Cpu)>,
+        reboot: Reboot,
         touched: Box<dyn Fn() -> Vec<(u64, u64)>>,
         options: Options,
     ) -> Machine {
-        boot(&mut cpu);
         let next_hash_ns = options.hash_every_ns.unwrap_or(u64::MAX);
         Machine {
             cpu,
             engine,
-            boot,
+            reboot,
             touched,
             options,
             idle_ns: 0,
@@ -292,9 +298,9 @@ impl Machine {
         self.resets += 1;
         self.cpu.reset();
         board(&mut self.cpu).reset(now_ns);
-        (self.boot)(&mut self.cpu);
+        let rebooted = (self.reboot)(&mut self.cpu);
         self.engine.drop_code(&mut self.cpu);
-        None
+        rebooted.err().map(|FilesChanged| Stopped::FilesChanged)
     }
 
     /// One record of the trail: where the run stands, and hashes of registers, RAM and events so far.

@@ -236,14 +236,10 @@ fn build(config: Config) -> (Machine, Memory) {
             .map(|_| config.initrd.clone())
             .collect(),
     };
-    images
-        .plan(&guest, cpu.features())
-        .unwrap_or_else(|error| panic!("{error}"));
-    let boot = Box::new(move |cpu: &mut Cpu| {
-        let (chunks, entry) = images
-            .plan(&guest, cpu.features())
-            .expect("it was planned before");
-        boot::start(cpu, &chunks, &entry);
+    boot::boot(&mut cpu, &images, &guest).unwrap_or_else(|error| panic!("{error}"));
+    let reboot = Box::new(move |cpu: &mut Cpu| {
+        boot::boot(cpu, &images, &guest).expect("the same images were booted before");
+        Ok(())
     });
     let bytes = config.memory_bytes;
     let options = Options {
@@ -254,7 +250,7 @@ fn build(config: Config) -> (Machine, Memory) {
     let machine = Machine::new(
         cpu,
         Engine::new(config.engine),
-        boot,
+        reboot,
         Box::new(move || vec![(0, bytes)]),
         options,
     );

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use atoll_jit::Mode;
 use cpu_worker::Stopped;
@@ -46,9 +47,11 @@ fn wrap(code: &[u8]) -> Vec<u8> {
 }
 
 fn config(engine: Mode) -> sim::Config {
+    // Assembled once: the tests run side by side, and the assembler writes a file.
+    static KERNEL: OnceLock<Vec<u8>> = OnceLock::new();
     sim::Config {
         memory_bytes: 32 << 20,
-        kernel: kernel("hello.asm"),
+        kernel: KERNEL.get_or_init(|| kernel("hello.asm")).clone(),
         engine,
         vtime_limit_ns: Some(1_000_000_000),
         hash_every_ns: Some(100_000),
