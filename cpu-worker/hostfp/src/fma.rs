@@ -455,7 +455,7 @@ mod tests {
             };
             let double = r & 1 != 0;
             let (x, y, z) = (vector(double), vector(double), vector(double));
-            let mut mxcsr = 0x1f80 | (r >> 8 & 3) as u32 * 0x2000;
+            let mut mxcsr = 0x1f80 | (r as u32 >> 8 & 3) << 13;
             if r >> 12 & 7 == 0 {
                 mxcsr |= FTZ;
             }

@@ -9,7 +9,7 @@ use crate::{OFFSET, PAGE};
 pub enum MemStop {
     /// #PF with this linear address and error code.
     PageFault { va: u64, code: u32 },
-    /// The linear address is not canonical: #GP(0), or #SS(0) through the stack segment.
+    /// The linear address is not canonical, or beyond the limit of flat segments: #GP(0), or #SS(0) through the stack segment.
     NonCanonical,
     /// Permitted, but not RAM (for a store: ROM too), and within one page: ask the bus.
     Device { pa: u64 },
@@ -271,7 +271,7 @@ impl Mmu {
         write: bool,
     ) -> Result<(Found, u32, Option<Found>), MemStop> {
         let first = ((PAGE - (va & OFFSET)) as u32).min(bytes);
-        if first != bytes && !self.is_canonical(self.next_page(va)) {
+        if first != bytes && self.ends_behind(va) {
             return Err(MemStop::NonCanonical);
         }
         let a = self.translate(kind, va, write)?;
@@ -281,6 +281,13 @@ impl Mmu {
         let next = self.next_page(va);
         let b = self.translate(kind, next, write)?;
         Ok((a, first, Some(b)))
+    }
+
+    /// Whether the page of `va` is the last that an access may lie in: no canonical address follows, or no address within the limit of
+    /// flat segments of 32 bits.
+    pub fn ends_behind(&self, va: u64) -> bool {
+        let next = self.next_page(va);
+        !self.is_canonical(next) || next == 0 && self.regs.flat && !self.regs.long
     }
 
     /// As [`Mmu::translate_all`], refusing what is not RAM.

@@ -45,6 +45,8 @@ pub struct PagingRegs {
     pub ac: bool,
     /// CS is 64-bit code: linear addresses have 64 bits, else 32.
     pub long: bool,
+    /// All segments are flat, so that of 32 bits the last address is also the last within the limit.
+    pub flat: bool,
 }
 
 impl PagingRegs {

@@ -27,6 +27,7 @@ fn regs(user: bool, wp: bool, smap: bool, ac: bool, smep: bool) -> PagingRegs {
         user,
         ac,
         long: true,
+        flat: true,
     }
 }
 

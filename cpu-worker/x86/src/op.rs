@@ -127,6 +127,8 @@ bitflags::bitflags! {
         const VEX = 512;
         /// 256 bits wide.
         const WIDE = 1024;
+        /// The memory operand is written; told only with [`OpFlags::SEG_CHECK`].
+        const WRITES = 2048;
     }
 }
 

@@ -9,7 +9,7 @@ use iced_x86::{Code, Mnemonic};
 use isa_native::{Event, Machine, Slot, Witness};
 
 use crate::compare::{compare, deviates};
-use crate::forms::{self, Forms};
+use crate::forms::{self, Bits, Forms};
 use crate::generate::{self, Case};
 use crate::guest::{End, Guest};
 use crate::{Report, features};
@@ -37,6 +37,7 @@ pub struct Campaign {
     /// The first case and the number behind the last.
     pub cases: std::ops::Range<u64>,
     pub engine: Engine,
+    pub bits: Bits,
     /// Only forms whose name contains this.
     pub only: Option<String>,
 }
@@ -57,6 +58,7 @@ impl Campaign {
         };
         let mut report = Report {
             seed: self.seed,
+            bits: self.bits,
             engine: match self.engine {
                 Engine::Interp => "interpreter",
                 Engine::Quick => "quick translator",
@@ -86,7 +88,7 @@ impl Campaign {
     }
 
     fn forms(&self) -> Forms {
-        let mut forms = forms::all();
+        let mut forms = forms::all(self.bits);
         if let Some(only) = &self.only {
             forms
                 .generated
@@ -154,17 +156,22 @@ fn note(report: &mut Report, case: &Case, slot: &Slot, what: &str) {
 
 /// Whether our decoder takes it for no instruction.
 fn is_unknown(case: &Case, slot: &Slot) -> bool {
-    let long = atoll_x86::state::mode::LONG | atoll_x86::state::mode::FLAT;
+    use atoll_x86::state::mode::{AVX, CODE32, FLAT, LONG, PROTECTED, STACK32};
+    let bits = if slot.compatible != 0 { CODE32 } else { LONG };
+    let mode = bits | STACK32 | FLAT | PROTECTED | AVX;
     let bytes = &slot.code[..15];
     case.code() != Code::INVALID
-        && decode(bytes, long, features::guest()).is_some_and(|op| op.kind == Kind::Invalid)
+        && decode(bytes, mode, features::guest()).is_some_and(|op| op.kind == Kind::Invalid)
 }
 
 /// Whether the case cannot be run without single-stepping. The instruction stores TF; or it branched to one of its own bytes, and
 /// what happens next would happen.
 fn needs_stepping(case: &Case, slot: &Slot) -> bool {
-    use Mnemonic::{Popf, Popfq, Pushf, Pushfq};
-    if matches!(case.instruction.mnemonic(), Pushf | Pushfq | Popf | Popfq) {
+    use Mnemonic::{Popf, Popfd, Popfq, Pushf, Pushfd, Pushfq};
+    if matches!(
+        case.instruction.mnemonic(),
+        Pushf | Pushfd | Pushfq | Popf | Popfd | Popfq
+    ) {
         return true;
     }
     let to = slot.after.rip.wrapping_sub(slot.before.rip);

@@ -60,7 +60,7 @@ pub fn compare(
     }
     side.event(case, slot.event, event);
     let completed = slot.event.vector == DEBUG;
-    side.registers(case, completed, steps);
+    side.registers(case, completed, steps, slot.compatible != 0);
     side.vectors(case, slot.event.vector);
     if !undefined::is_x87_open(&case.instruction, completed) {
         side.x87(case);
@@ -98,22 +98,29 @@ impl Side<'_> {
         }
     }
 
-    fn registers(&mut self, case: &Case, completed: bool, steps: bool) {
+    fn registers(&mut self, case: &Case, completed: bool, steps: bool, compatible: bool) {
         let (b, h, g) = (self.before, self.host, self.guest);
         let undefined = if completed {
             undefined::register(&case.instruction, b, h)
         } else {
             None
         };
-        for n in (0..16).filter(|&n| Some(n) != undefined) {
+        // 32-bit code has eight registers, and what becomes of their upper halves is not defined.
+        let (count, cut) = if compatible {
+            (8, u32::MAX as u64)
+        } else {
+            (16, u64::MAX)
+        };
+        let low = |v: u64| (v & cut) as u128;
+        for n in (0..count).filter(|&n| Some(n) != undefined) {
             self.check(
                 || NAMES[n].into(),
-                b.gpr[n] as u128,
-                h.gpr[n] as u128,
-                g.gpr[n] as u128,
+                low(b.gpr[n]),
+                low(h.gpr[n]),
+                low(g.gpr[n]),
             );
         }
-        self.check(|| "rip".into(), b.rip as u128, h.rip as u128, g.rip as u128);
+        self.check(|| "rip".into(), low(b.rip), low(h.rip), low(g.rip));
         let mut mask = if steps { FLAGS } else { FLAGS & !TF };
         if completed {
             mask &= !undefined::flags(&case.instruction, b);

@@ -1,6 +1,6 @@
 //! Forms that the host CPU cannot bear witness to from user mode, each with the reason.
 
-use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
+use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic};
 
 /// Why this form is not generated; None if it is.
 pub fn reason(code: Code) -> Option<&'static str> {
@@ -48,6 +48,9 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
     match i.mnemonic() {
         // What is left of the encoding space may mean something to one maker.
         Mnemonic::INVALID => {
+            if is_hypervisor_call(bytes) {
+                return Some("belongs to the host's hypervisor");
+            }
             is_moved_control_register(bytes).then_some("LOCK before MOV CR0 is MOV CR8 with AMD")
         }
         Mnemonic::Pause => (bytes.len() > 2 && prefixed(&[0xf3]))
@@ -55,7 +58,10 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         Mnemonic::Loope | Mnemonic::Loopne if prefixed(&[0xf2, 0xf3]) => {
             Some("LOOPcc heeds REP prefixes with AMD")
         }
-        _ if is_branch(i) && prefixed(&[0x66]) => {
+        Mnemonic::Vpinsrd | Mnemonic::Vpextrd if i.code_size() == CodeSize::Code32 => {
+            has_vex_w(bytes).then_some("VEX.W where registers have 32 bits is #UD with AMD")
+        }
+        _ if is_branch(i) && prefixed(&[0x66]) && i.code_size() == CodeSize::Code64 => {
             Some("near branches with 66h have 16-bit operands with AMD, 64-bit ones with Intel")
         }
         _ => None,
@@ -70,8 +76,24 @@ fn is_branch(i: &Instruction) -> bool {
     )
 }
 
+fn has_vex_w(bytes: &[u8]) -> bool {
+    let mut rest = bytes.iter().skip_while(|b| **b != 0xc4);
+    rest.nth(2).is_some_and(|b| b & 0x80 != 0)
+}
+
 fn is_prefix(byte: u8) -> bool {
     matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+}
+
+/// VMCALL and its neighbours, and those of SVM.
+fn is_hypervisor_call(bytes: &[u8]) -> bool {
+    let opcode: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .skip_while(|b| is_prefix(*b))
+        .take(3)
+        .collect();
+    matches!(opcode[..], [0x0f, 0x01, 0xc0..=0xc7 | 0xd8..=0xdf])
 }
 
 fn is_moved_control_register(bytes: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! Every instruction form of 64-bit mode, with the encodings that lead to it.
+//! Every instruction form of 64-bit mode, or of 32-bit code, with the encodings that lead to it.
 //!
 //! The opcode space is walked once: prefixes, map, opcode, ModRM.reg, register or memory operand. Each encoding is read by
 //! iced, and filed under the `Code` that it finds; the VEX space is walked likewise, by its own prefix; so redundant prefixes and unusual encodings of a form are generated as
@@ -92,9 +92,30 @@ impl Encoding {
     }
 }
 
+/// Whether code is of 64 bits, or of 32 in compatibility mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Bits {
+    #[default]
+    #[value(name = "64")]
+    B64,
+    #[value(name = "32")]
+    B32,
+}
+
+impl Bits {
+    /// For iced.
+    pub fn count(self) -> u32 {
+        match self {
+            Bits::B64 => 64,
+            Bits::B32 => 32,
+        }
+    }
+}
+
 /// A form and its encodings.
 #[derive(Clone, Debug)]
 pub struct Form {
+    pub bits: Bits,
     pub code: Code,
     pub encodings: Vec<Encoding>,
 }
@@ -107,25 +128,28 @@ pub struct Forms {
     pub excluded: Vec<(Code, &'static str)>,
 }
 
-/// What a byte of the one-byte map is instead of an opcode: a prefix, an escape, or the start of a VEX, EVEX or REX prefix.
-fn is_no_opcode(map: u8, opcode: u8) -> bool {
-    map == 0
-        && matches!(
-            opcode,
-            0x0f | 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x62 | 0x64..=0x67 | 0xc4 | 0xc5 | 0xf0 | 0xf2 | 0xf3
-        )
+/// What a byte of the one-byte map is instead of an opcode: a prefix, an escape, or the start of a VEX, EVEX or REX prefix. In 32-bit
+/// code only the first two are.
+fn is_no_opcode(bits: Bits, map: u8, opcode: u8) -> bool {
+    let prefix = matches!(
+        opcode,
+        0x0f | 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+    );
+    let only_long = matches!(opcode, 0x40..=0x4f | 0x62 | 0xc4 | 0xc5);
+    map == 0 && (prefix || only_long && bits == Bits::B64)
         || map == 1 && matches!(opcode, 0x38 | 0x3a)
 }
 
 /// Walks the opcode space.
-pub fn all() -> Forms {
+pub fn all(bits: Bits) -> Forms {
     let mut found: BTreeMap<usize, Vec<Encoding>> = BTreeMap::new();
     let modrms = (0..8u8).flat_map(|reg| (0xc0..0xc8).chain([0]).map(move |low| low | reg << 3));
     let modrms: Vec<u8> = modrms.collect();
     let mut i = Instruction::default();
-    for prefixes in (0..32).filter(|p| p & (PF2 | PF3) != PF2 | PF3) {
+    let all_prefixes = if bits == Bits::B64 { 32 } else { REX_W };
+    for prefixes in (0..all_prefixes).filter(|p| p & (PF2 | PF3) != PF2 | PF3) {
         for map in 0..4 {
-            for opcode in (0..=255).filter(|&o| !is_no_opcode(map, o)) {
+            for opcode in (0..=255).filter(|&o| !is_no_opcode(bits, map, o)) {
                 for &modrm in &modrms {
                     let e = Encoding {
                         prefixes,
@@ -135,14 +159,17 @@ pub fn all() -> Forms {
                         vex: None,
                     };
                     let bytes = e.bytes();
-                    Decoder::new(64, &bytes, DecoderOptions::NONE).decode_out(&mut i);
+                    Decoder::new(bits.count(), &bytes, DecoderOptions::NONE).decode_out(&mut i);
+                    if is_vex_or_evex(&i) {
+                        continue;
+                    }
                     found.entry(i.code() as usize).or_default().push(e);
                 }
             }
         }
     }
     for e in vex_space() {
-        Decoder::new(64, &e.bytes(), DecoderOptions::NONE).decode_out(&mut i);
+        Decoder::new(bits.count(), &e.bytes(), DecoderOptions::NONE).decode_out(&mut i);
         found.entry(i.code() as usize).or_default().push(e);
     }
     let mut forms = Forms::default();
@@ -150,10 +177,19 @@ pub fn all() -> Forms {
         let code = Code::try_from(code).expect("a code that iced gave");
         match obstacle(code) {
             Some(why) => forms.excluded.push((code, why)),
-            None => forms.generated.push(Form { code, encodings }),
+            None => forms.generated.push(Form {
+                bits,
+                code,
+                encodings,
+            }),
         }
     }
     forms
+}
+
+/// In 32-bit code LES, LDS and BOUND with a register are the start of something else, which has a walk of its own or none.
+fn is_vex_or_evex(i: &Instruction) -> bool {
+    i.code().encoding() != iced_x86::EncodingKind::Legacy
 }
 
 /// Every VEX encoding but for registers. Memory is named with a SIB byte, without which gathers are none.

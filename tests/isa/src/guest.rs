@@ -107,7 +107,7 @@ impl Guest {
         if !self.steps() {
             self.move_code();
         }
-        self.load(&slot.before);
+        self.load(&slot.before, slot.compatible != 0);
         let ram = self.cpu.mmu.ram().clone();
         let at = self.code + (slot.before.rip - CODE);
         let len = (slot.code_len as u64).min(self.code + CODE_LEN as u64 - at) as usize;
@@ -154,13 +154,13 @@ impl Guest {
         }
     }
 
-    fn load(&mut self, m: &Machine) {
+    fn load(&mut self, m: &Machine, compatible: bool) {
         let steps = self.steps();
         let s = &mut self.cpu.state;
         s.gpr[..16].copy_from_slice(&m.gpr);
         s.set_rip(m.rip);
         s.set_eflags(if steps { m.rflags | TF } else { m.rflags & !TF });
-        user_segments(s);
+        user_segments(s, compatible);
         s.seg[Seg::Fs as usize].base = m.fs_base;
         s.seg[Seg::Gs as usize].base = m.gs_base;
         s.cr2 = 0;
@@ -232,16 +232,22 @@ fn completed(event: &mut Event, slot: &Slot, after: &mut Machine) {
     }
 }
 
-fn user_segments(s: &mut atoll_x86::State) {
+/// The segments that Linux gives a process; 32-bit code has the same flat data segment in DS and ES.
+fn user_segments(s: &mut atoll_x86::State, compatible: bool) {
     let data = Segment {
         base: 0,
         limit: u32::MAX,
         attr: attr::P | attr::S | attr::G | attr::DB | 3 << attr::DPL_SHIFT | 3,
         selector: 0x2b,
     };
+    let (size, selector) = if compatible {
+        (attr::DB, 0x23)
+    } else {
+        (attr::L, 0x33)
+    };
     let code = Segment {
-        attr: attr::P | attr::S | attr::G | attr::L | 3 << attr::DPL_SHIFT | 0xb,
-        selector: 0x33,
+        attr: attr::P | attr::S | attr::G | size | 3 << attr::DPL_SHIFT | 0xb,
+        selector,
         ..data
     };
     let null = Segment {
@@ -250,7 +256,10 @@ fn user_segments(s: &mut atoll_x86::State) {
     };
     s.seg[Seg::Cs as usize] = code;
     s.seg[Seg::Ss as usize] = data;
-    for seg in [Seg::Ds, Seg::Es, Seg::Fs, Seg::Gs] {
+    for seg in [Seg::Ds, Seg::Es] {
+        s.seg[seg as usize] = data;
+    }
+    for seg in [Seg::Fs, Seg::Gs] {
         s.seg[seg as usize] = null;
     }
 }
@@ -292,7 +301,7 @@ fn build() -> Cpu {
         selector: 0x40,
     };
     s.x87 = Default::default();
-    user_segments(s);
+    user_segments(s, false);
     cpu.update_mode();
     cpu
 }

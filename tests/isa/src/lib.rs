@@ -21,4 +21,5 @@ pub mod undefined;
 pub mod values;
 
 pub use campaign::{Campaign, Engine};
+pub use forms::Bits;
 pub use report::Report;

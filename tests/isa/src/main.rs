@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use isa_tests::campaign::CHILD;
-use isa_tests::{Campaign, Engine};
+use isa_tests::{Bits, Campaign, Engine};
 
 /// Compares Atoll's engines with the CPU that this runs on.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ struct Arguments {
     /// The engine of ours.
     #[arg(long, value_enum, default_value_t = Engine::Interp)]
     engine: Engine,
+    /// Of 64-bit mode, or of 32-bit code in compatibility mode.
+    #[arg(long, value_enum, default_value_t = Bits::B64)]
+    bits: Bits,
     /// Only forms whose name contains this, as iced spells them.
     #[arg(long)]
     only: Option<String>,
@@ -47,6 +50,7 @@ fn main() -> Result<ExitCode> {
             None => 0..arguments.cases,
         },
         engine: arguments.engine,
+        bits: arguments.bits,
         only: arguments.only,
     };
     let report = campaign.run(&std::env::current_exe()?)?;

@@ -7,6 +7,7 @@ use iced_x86::{Code, Formatter, NasmFormatter};
 use isa_native::{Event, Slot};
 
 use crate::compare::Difference;
+use crate::forms::Bits;
 use crate::generate::Case;
 
 /// How many differences of a form are kept.
@@ -33,6 +34,7 @@ pub struct Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub seed: u64,
+    pub bits: Bits,
     pub engine: &'static str,
     pub tallies: BTreeMap<usize, Tally>,
     pub excluded: Vec<(Code, &'static str)>,
@@ -83,8 +85,9 @@ impl Report {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "# Instruction forms compared with the host CPU\n\nEngine {}, seed {}: {} cases, {} forms, {} failures.\n",
+            "# Instruction forms compared with the host CPU\n\nEngine {}, {}-bit code, seed {}: {} cases, {} forms, {} failures.\n",
             self.engine,
+            self.bits.count(),
             self.seed,
             self.cases(),
             self.tallies.len(),
@@ -128,8 +131,9 @@ impl fmt::Display for Report {
         let completed = self.completed();
         writeln!(
             f,
-            "{}: {} cases of {} forms, {completed} completed, {} failures (seed {})",
+            "{}, {} bits: {} cases of {} forms, {completed} completed, {} failures (seed {})",
             self.engine,
+            self.bits.count(),
             self.cases(),
             self.tallies.len(),
             self.failures(),
@@ -175,9 +179,10 @@ pub fn describe(seed: u64, case: &Case, slot: &Slot, found: &[Difference]) -> St
     let b = &slot.before;
     let _ = writeln!(
         text,
-        "  {assembly}   [{}] at {:#x}   --seed {seed} --case {}",
+        "  {assembly}   [{}] at {:#x}   --seed {seed} --bits {} --case {}",
         bytes.join(" "),
         b.rip,
+        if slot.compatible != 0 { 32 } else { 64 },
         case.number
     );
     let _ = write!(

@@ -22,6 +22,9 @@ pub fn flags(i: &Instruction, before: &Machine) -> u64 {
         Div | Idiv => ALL,
         Bsf | Bsr => ALL & !ZF,
         Bt | Bts | Btr | Btc => OF | SF | AF | PF,
+        Daa | Das => OF,
+        Aaa | Aas => OF | SF | ZF | PF,
+        Aam | Aad => OF | AF | CF,
         Tzcnt | Lzcnt => OF | SF | AF | PF,
         Bextr => AF | SF | PF,
         Blsi | Blsr | Blsmsk | Bzhi | Andn => AF | PF,
@@ -127,11 +130,11 @@ pub fn is_in_pieces(i: &Instruction) -> bool {
     )
 }
 
-/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, an image of which
+/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, both operands of CMPS, an image of which
 /// a part cannot be reached and another is not canonical, misaligned or not to be loaded.
 pub fn is_order_open(i: &Instruction, host: u32, guest: u32) -> bool {
     let bad = |vector: u32| matches!(vector, 12..=14 | 17);
-    let open = i.mnemonic() == Mnemonic::Call || is_in_pieces(i);
+    let open = i.mnemonic() == Mnemonic::Call || is_address_open(i);
     open && bad(host) && bad(guest)
 }
 

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use isa_tests::{Campaign, Engine, Report};
+use isa_tests::{Bits, Campaign, Engine, Report};
 
 /// Fixed, so that a failure can be looked at: `isa --seed 20 --case N` runs one case of it again.
 const SEED: u64 = 20;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_isa");
 
-fn run(engine: Engine, cases: u64) -> Report {
+fn run(engine: Engine, bits: Bits, cases: u64) -> Report {
     let campaign = Campaign {
         seed: SEED,
         cases: 0..cases,
         engine,
+        bits,
         only: None,
     };
     let report = campaign
@@ -28,13 +29,18 @@ fn run(engine: Engine, cases: u64) -> Report {
 
 #[test]
 fn the_interpreter_does_what_the_host_does() {
-    let report = run(Engine::Interp, 100_000);
+    let report = run(Engine::Interp, Bits::B64, 100_000);
     let faults = report.cases() - report.completed();
     assert!(faults > 5_000, "faults are part of it: {faults}");
 }
 
-fn translated(engine: Engine, cases: u64) {
-    let report = run(engine, cases);
+#[test]
+fn the_interpreter_does_what_the_host_does_in_32_bit_code() {
+    run(Engine::Interp, Bits::B32, 80_000);
+}
+
+fn translated(engine: Engine, bits: Bits, cases: u64) {
+    let report = run(engine, bits, cases);
     assert!(
         report.compiled > report.cases() / 2,
         "instructions are translated: {} of {} cases",
@@ -45,13 +51,14 @@ fn translated(engine: Engine, cases: u64) {
 
 #[test]
 fn the_quick_translator_does_what_the_host_does() {
-    translated(Engine::Quick, 50_000);
+    translated(Engine::Quick, Bits::B64, 50_000);
+    translated(Engine::Quick, Bits::B32, 30_000);
 }
 
 /// Fewer, as each costs Cranelift a region.
 #[test]
 fn the_translator_does_what_the_host_does() {
-    translated(Engine::Jit, 10_000);
+    translated(Engine::Jit, Bits::B64, 10_000);
 }
 
 /// A million cases, and the coverage of every form beside the test's other output.
@@ -59,13 +66,17 @@ fn the_translator_does_what_the_host_does() {
 #[ignore = "minutes; `make isa` runs it"]
 fn campaign() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (engine, cases, name) in [
+    for (engine, bits, cases, name) in [
         (Engine::Interp, 1_000_000, "interpreter"),
         (Engine::Quick, 1_000_000, "quick-translator"),
         (Engine::Jit, 200_000, "translator"),
-    ] {
-        let report = run(engine, cases);
-        let path = directory.join(format!("isa-coverage-{name}.md"));
+    ]
+    .into_iter()
+    .flat_map(|row| [(Bits::B64, row), (Bits::B32, row)])
+    .map(|(bits, (engine, cases, name))| (engine, bits, cases, name))
+    {
+        let report = run(engine, bits, cases);
+        let path = directory.join(format!("isa-coverage-{name}-{}.md", bits.count()));
         std::fs::write(&path, report.coverage()).expect("the directory can be written");
         println!("{} cases, coverage in {}", report.cases(), path.display());
     }

@@ -1,12 +1,11 @@
 //! Memory as instructions see it: effective addresses with segmentation, and accesses that may reach devices.
 
-use atoll_mmu::{Loc, MemStop, Privilege};
+use atoll_mmu::{Loc, MemStop, PAGE, Privilege};
 
 use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop, Vector};
-use crate::interp::signed_48;
-use crate::op::{AddrSize, Arg, Kind, Op, Seg};
+use crate::op::{AddrSize, Op, OpFlags, Seg};
 use crate::state::{attr, mode};
 
 impl Cpu {
@@ -21,13 +20,12 @@ impl Cpu {
 
     /// The linear address of an operand whose segment has a base or limits, or whose address size is not 64 bits.
     pub(crate) fn segmented(&mut self, op: &Op, offset: u64, bytes: u32) -> Result<u64, Stop> {
-        use crate::op::OpFlags;
         let offset = cut(op.addr, offset);
         if !op.has(OpFlags::SEG_BASE | OpFlags::SEG_CHECK) {
             return Ok(offset);
         }
         if op.has(OpFlags::SEG_CHECK) {
-            return self.linear(op.seg, offset, bytes, writes(op));
+            return self.linear(op.seg, offset, bytes, op.has(OpFlags::WRITES));
         }
         Ok(offset.wrapping_add(self.state.segment(op.seg).base))
     }
@@ -36,7 +34,7 @@ impl Cpu {
     /// that vectors are not checked for alignment.
     pub(crate) fn lane_address(&mut self, op: &Op, distance: u64, bytes: u32) -> Result<u64, Stop> {
         let offset = cut(op.addr, self.offset(op).wrapping_add(distance));
-        self.unaligned(op.seg, offset, bytes, writes(op))
+        self.unaligned(op.seg, offset, bytes, op.has(OpFlags::WRITES))
     }
 
     /// The linear address of `bytes` at `offset` in a segment: checks rights, limit and alignment.
@@ -238,11 +236,11 @@ impl Cpu {
         place.map(|_| ()).map_err(|stop| self.memory_fault(stop))
     }
 
-    /// #GP or #SS for an access that is made in pieces and runs out of the canonical addresses: before any of them is made.
+    /// #GP or #SS for an access that is made in pieces and runs out of the addresses that there are: before any of them is made.
     #[inline(always)]
-    pub(crate) fn check_canonical(&mut self, va: u64, bytes: u32) -> Result<(), Stop> {
-        let last = va.wrapping_add(u64::from(bytes) - 1);
-        if signed_48(last) != last {
+    pub(crate) fn check_end(&mut self, va: u64, bytes: u64) -> Result<(), Stop> {
+        let over_two_pages = va & (PAGE - 1) > PAGE - bytes;
+        if over_two_pages && self.mmu.ends_behind(va) {
             return Err(self.memory_fault(MemStop::NonCanonical));
         }
         Ok(())
@@ -295,11 +293,6 @@ fn alignment(bytes: u32) -> u64 {
         28 | 108 => 4,
         _ => 1,
     }
-}
-
-/// Whether the memory operand of a lifted instruction is written.
-fn writes(op: &Op) -> bool {
-    op.dst_arg == Arg::Mem && !matches!(op.kind, Kind::Cmp | Kind::Test | Kind::Bt)
 }
 
 /// Whether a segment with these rights may be read, or written.

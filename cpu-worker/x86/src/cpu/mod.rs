@@ -115,6 +115,7 @@ impl Cpu {
             user: word & mode::USER != 0,
             ac: s.rflags & flags::AC != 0,
             long: word & mode::LONG != 0,
+            flat: word & mode::FLAT != 0,
         };
         if regs != *self.mmu.regs() {
             if s.clock.rehearsal != rehearsal::NONE && self.mmu.would_flush(&regs) {

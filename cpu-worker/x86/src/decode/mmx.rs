@@ -109,6 +109,7 @@ pub(super) fn di_operand(i: &Instruction, c: &Ctx, op: &mut Op) {
         op.seg = Seg::Ds;
     }
     apply_segment(c, op);
+    op.flags |= OpFlags::WRITES;
 }
 
 /// The two-operand vector operations that both register files have.

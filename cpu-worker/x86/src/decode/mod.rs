@@ -15,7 +15,10 @@ mod system;
 mod vex;
 mod x87;
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, Instruction, InstructionInfoFactory, MemorySize,
+    Mnemonic, OpKind, Register,
+};
 
 use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop};
@@ -191,6 +194,11 @@ fn memory_operand(i: &Instruction, c: &Ctx, op: &mut Op) {
             _ => AddrSize::A32,
         },
         (Register::EIP, _) => AddrSize::A32,
+        // A vector of indices says nothing of the addresses.
+        (Register::None, r) if r.is_vector_register() => match i.memory_displ_size() {
+            8 => AddrSize::A64,
+            _ => AddrSize::A32,
+        },
         (Register::None, r) | (r, _) => match r.size() {
             2 => AddrSize::A16,
             4 => AddrSize::A32,
@@ -225,6 +233,20 @@ fn memory_operand(i: &Instruction, c: &Ctx, op: &mut Op) {
         };
     }
     apply_segment(c, op);
+    if op.has(OpFlags::SEG_CHECK) {
+        op.flags.set(OpFlags::WRITES, is_written(i));
+    }
+}
+
+/// Whether the memory operand is written. ARPL, which may leave it alone, looks for itself.
+fn is_written(i: &Instruction) -> bool {
+    use iced_x86::OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
+    let Some(n) = i.op_kinds().position(|k| k == OpKind::Memory) else {
+        return false;
+    };
+    let access = InstructionInfoFactory::new().info(i).op_access(n as u32);
+    let writes = matches!(access, Write | CondWrite | ReadWrite | ReadCondWrite);
+    writes && i.mnemonic() != Mnemonic::Arpl
 }
 
 /// Says for `op.seg` whether a base is to be added and limits are to be checked.
@@ -234,6 +256,10 @@ pub(crate) fn apply_segment(c: &Ctx, op: &mut Op) {
         if !c.is(mode::LONG) {
             op.flags |= OpFlags::SEG_CHECK;
         }
+    }
+    // However flat it is, code cannot be written.
+    if op.seg == Seg::Cs && !c.is(mode::LONG) {
+        op.flags |= OpFlags::SEG_BASE | OpFlags::SEG_CHECK;
     }
 }
 

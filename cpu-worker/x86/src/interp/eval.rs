@@ -3,7 +3,7 @@
 //! A value of width w is a `u64` whose upper bits are zero. Memory goes through the MMU's inline lookup; what that refuses
 //! (faults, devices, two pages, code) is in `cpu/memory.rs`.
 
-use atoll_mmu::Loc;
+use atoll_mmu::{Loc, PAGE};
 
 use super::{eval_fp, eval_vec};
 use crate::cpu::Cpu;
@@ -326,7 +326,7 @@ impl Eval for Cpu {
         if aligned && address & 31 != 0 {
             return Err(self.raise(Fault::GP0));
         }
-        self.check_canonical(address, 32)?;
+        self.check_end(address, 32)?;
         let low = self.load_x(address, false)?;
         Ok([low, self.load_x(address.wrapping_add(16), false)?])
     }
@@ -334,8 +334,7 @@ impl Eval for Cpu {
         if aligned && address & 31 != 0 {
             return Err(self.raise(Fault::GP0));
         }
-        if address & 0xfff > 0x1000 - 32 {
-            self.check_canonical(address, 32)?;
+        if address & (PAGE - 1) > PAGE - 32 {
             self.check_store(address, 32)?;
         }
         self.store_x(address, false, value[0])?;

@@ -1,6 +1,6 @@
 //! SSE instructions that stay functions of `Cpu`: MXCSR, masked stores, dot products, sums of differences, hints.
 
-use super::sse::{Form, lanes};
+use super::sse::{Form, both, lanes, put, put_wide, source, source_wide};
 use crate::cpu::Cpu;
 use crate::eval::{Eval, Fp, FpBin};
 use crate::exception::{Fault, Stop};
@@ -91,18 +91,61 @@ pub fn mpsadbw(cpu: &mut Cpu, op: &Op) -> Done {
     })
 }
 
+/// A step of a dot product on one half or two: each step of the two is one operation, as far as exceptions go.
+fn step(
+    cpu: &mut Cpu,
+    form: Form,
+    f: impl Fn(&mut Cpu, usize) -> Result<X, Stop>,
+) -> Result<[X; 2], Stop> {
+    if form == Form::Wide {
+        cpu.halves(f)
+    } else {
+        Ok([f(cpu, 0)?, [0; 2]])
+    }
+}
+
+/// Both operands' halves; the upper ones do not count without [`Form::Wide`].
+fn operands(cpu: &mut Cpu, op: &Op, form: Form) -> Result<[[X; 2]; 2], Stop> {
+    let b = if form == Form::Wide {
+        source_wide(cpu, op, op.src_arg)?
+    } else {
+        [source(cpu, op, form, op.src_arg)?, [0; 2]]
+    };
+    Ok([both(cpu, op.src1), b])
+}
+
+fn commit(cpu: &mut Cpu, op: &Op, form: Form, r: [X; 2]) {
+    if form == Form::Wide {
+        put_wide(cpu, op, r);
+    } else {
+        put(cpu, op, form, r[0]);
+    }
+}
+
 /// DPPS: products of the lanes in imm bits 4 to 7, summed in pairs, into the lanes in bits 0 to 3.
 pub fn dpps(cpu: &mut Cpu, op: &Op) -> Done {
-    lanes(cpu, op, Form::of(op), op.src_arg, |cpu, _, a, b| {
-        let keep = |x: X| -> X { [0, 1].map(|h| x[h] & pair_mask(op.imm >> (4 + 2 * h))) };
-        let products = cpu.fp_bin(FpBin::Mul, Fp::Ps, keep(a), keep(b))?;
-        let even = products[0] & 0xffff_ffff | products[1] << 32;
-        let odd = products[0] >> 32 | products[1] >> 32 << 32;
-        let sums = cpu.fp_bin(FpBin::Add, Fp::Ps, [even, 0], [odd, 0])?[0];
-        let sum = cpu.fp_bin(FpBin::Add, Fp::Ss, [sums & 0xffff_ffff, 0], [sums >> 32, 0])?[0];
-        let twice = sum & 0xffff_ffff | sum << 32;
-        Ok([0, 1].map(|h| twice & pair_mask(op.imm >> (2 * h))))
-    })
+    let form = Form::of(op);
+    let [a, b] = operands(cpu, op, form)?;
+    let keep = |x: X| -> X { [0, 1].map(|h| x[h] & pair_mask(op.imm >> (4 + 2 * h))) };
+    let products = step(cpu, form, |cpu, i| {
+        cpu.fp_bin(FpBin::Mul, Fp::Ps, keep(a[i]), keep(b[i]))
+    })?;
+    let sums = step(cpu, form, |cpu, i| {
+        let [low, high] = products[i];
+        let even = low & 0xffff_ffff | high << 32;
+        let odd = low >> 32 | high >> 32 << 32;
+        cpu.fp_bin(FpBin::Add, Fp::Ps, [even, 0], [odd, 0])
+    })?;
+    let sum = step(cpu, form, |cpu, i| {
+        let pair = sums[i][0];
+        cpu.fp_bin(FpBin::Add, Fp::Ss, [pair & 0xffff_ffff, 0], [pair >> 32, 0])
+    })?;
+    let spread = sum.map(|x| {
+        let twice = x[0] & 0xffff_ffff | x[0] << 32;
+        [0, 1].map(|h| twice & pair_mask(op.imm >> (2 * h)))
+    });
+    commit(cpu, op, form, spread);
+    Ok(())
 }
 
 /// All ones in the two 32-bit lanes of a half whose bit is set.
@@ -111,7 +154,7 @@ fn pair_mask(bits: u64) -> u64 {
     lane(bits) | lane(bits >> 1) << 32
 }
 
-/// DPPD.
+/// DPPD, of 128 bits only.
 pub fn dppd(cpu: &mut Cpu, op: &Op) -> Done {
     lanes(cpu, op, Form::of(op), op.src_arg, |cpu, _, a, b| {
         let on = |bit: u64| if op.imm >> bit & 1 != 0 { u64::MAX } else { 0 };

@@ -2,7 +2,7 @@
 
 use super::descriptor::{Descriptor, kind, selector_code};
 use super::segments::null_segment;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, cut};
 use crate::eval::Eval;
 use crate::exception::{Fault, Stop, Vector};
 use crate::flags::{FlagOp, ZF};
@@ -259,10 +259,14 @@ pub(crate) fn arpl(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let rpl = cpu.reg(Width::W, op.src) & 3;
     let raise = |v: u64| (v & 3 < rpl).then_some(v & !3 | rpl);
     let raised = if op.dst_arg == Arg::Mem {
+        // A selector that stays is not written.
         let at = cpu.ea(op, 2)?;
-        let (v, loc) = cpu.load_rmw(Width::W, at)?;
-        let new = raise(v);
-        cpu.store_rmw(Width::W, loc, new.unwrap_or(v));
+        let new = raise(cpu.load(Width::W, at)?);
+        if let Some(v) = new {
+            let offset = cut(op.addr, cpu.offset(op));
+            let at = cpu.linear(op.seg, offset, 2, true)?;
+            cpu.store(Width::W, at, v)?;
+        }
         new
     } else {
         let new = raise(cpu.reg(Width::W, op.dst));

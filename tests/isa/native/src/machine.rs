@@ -108,5 +108,7 @@ pub struct Slot {
     pub code_len: u32,
     /// The instruction is repeated: single-step traps with RIP still at it go on, so that the case is the whole of it.
     pub repeats: u32,
+    /// The code is of 64 bits, or (1) of 32 in compatibility mode.
+    pub compatible: u32,
     pub event: Event,
 }

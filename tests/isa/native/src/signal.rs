@@ -27,6 +27,11 @@ const SIGNALS: [c_int; 5] = [
 ];
 const STACK: usize = 64 << 10;
 
+/// The selectors of Linux's code segments for user mode, and of its data segment.
+const USER_CODE_64: i64 = 0x33;
+const USER_CODE_32: i64 = 0x23;
+const USER_DATA: u16 = 0x2b;
+
 /// The single-step trap.
 const DEBUG: u32 = 1;
 const TF: u64 = 1 << 8;
@@ -115,6 +120,9 @@ pub(crate) fn install(slots: *mut Slot, code: *mut u8) -> io::Result<()> {
     if !fsgsbase {
         return Err(io::Error::other("the host lacks FSGSBASE for user mode"));
     }
+    // 64-bit code does not look at them; in 32-bit code null selectors would be of no use.
+    // SAFETY: every Linux process may load this selector, and nothing of ours depends on DS and ES.
+    unsafe { asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) USER_DATA, options(nostack, preserves_flags)) };
     let stack = vec![0u8; STACK].leak();
     // SAFETY: no turn is going on; the stack is leaked, so it stays; the handler has the signature that SA_SIGINFO asks for.
     unsafe {
@@ -232,6 +240,14 @@ unsafe fn begin(server: &mut Server, context: &mut ucontext_t) -> [u64; 2] {
         gregs[r as usize] = value as i64;
     }
     gregs[libc::REG_RIP as usize] = before.rip as i64;
+    let selector = if slot.compatible != 0 {
+        USER_CODE_32
+    } else {
+        USER_CODE_64
+    };
+    // CS is the lowest of the four selectors that share this place.
+    let selectors = &mut gregs[libc::REG_CSGSFS as usize];
+    *selectors = *selectors & !0xffff | selector;
     gregs[libc::REG_EFL as usize] = ((before.rflags & LOADED_FLAGS) | TF | 0x202) as i64;
     // SAFETY: as in `end`.
     unsafe {

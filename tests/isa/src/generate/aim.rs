@@ -215,7 +215,7 @@ fn patch(code: &mut Bytes, disp: u64) {
         return;
     }
     code.bytes[at..at + len].copy_from_slice(&disp.to_le_bytes()[..len]);
-    if let Some(new) = super::code::decode(code.bytes) {
+    if let Some(new) = super::code::decode(code.bits, code.bytes) {
         *code = new;
     }
 }

@@ -3,12 +3,13 @@
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, OpKind};
 
 use crate::exclude;
-use crate::forms::{self, Encoding, Form, P66, P67, PF2, PF3, REX_W, Vex};
+use crate::forms::{self, Bits, Encoding, Form, P66, P67, PF2, PF3, REX_W, Vex};
 use crate::rng::Rng;
 
 /// An instruction's bytes, and what they mean at address 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes {
+    pub(super) bits: Bits,
     pub(super) bytes: [u8; 15],
     pub(super) len: usize,
     pub(super) instruction: Instruction,
@@ -21,9 +22,9 @@ const MAX: usize = 15;
 pub(super) fn random(form: &Form, rng: &mut Rng) -> Option<Bytes> {
     let encoding = rng.pick(&form.encodings);
     let mut bytes = [0; 32];
-    let mut n = prefixes(form.code, encoding, rng, &mut bytes);
+    let mut n = prefixes(form, encoding, rng, &mut bytes);
     if let Some(vex) = encoding.vex {
-        n += vex_prefix(vex, encoding, rng, &mut bytes[n..]);
+        n += vex_prefix(form.bits, vex, encoding, rng, &mut bytes[n..]);
         bytes[n] = encoding.opcode;
         n += 1;
     } else {
@@ -37,12 +38,12 @@ pub(super) fn random(form: &Form, rng: &mut Rng) -> Option<Bytes> {
     for byte in &mut bytes[n..] {
         *byte = constant(rng);
     }
-    decode(bytes[..MAX].try_into().expect("15 bytes"))
+    decode(form.bits, bytes[..MAX].try_into().expect("15 bytes"))
 }
 
 /// Reads the bytes; None if they are of a form that is not generated.
-pub(super) fn decode(bytes: [u8; MAX]) -> Option<Bytes> {
-    let mut decoder = Decoder::new(64, &bytes, DecoderOptions::NONE);
+pub(super) fn decode(bits: Bits, bytes: [u8; MAX]) -> Option<Bytes> {
+    let mut decoder = Decoder::new(bits.count(), &bytes, DecoderOptions::NONE);
     let instruction = decoder.decode();
     let code = instruction.code();
     let invalid = code == Code::INVALID;
@@ -53,6 +54,7 @@ pub(super) fn decode(bytes: [u8; MAX]) -> Option<Bytes> {
         return None;
     }
     Some(Bytes {
+        bits,
         bytes,
         // What is invalid counts with all its bytes: where it ends is not defined.
         len,
@@ -73,14 +75,18 @@ fn constant(rng: &mut Rng) -> u8 {
 }
 
 /// A VEX prefix with random registers, of two bytes where that is possible, every other time.
-fn vex_prefix(vex: Vex, e: Encoding, rng: &mut Rng, to: &mut [u8]) -> usize {
-    // Forms that name no register there want all ones.
-    let vvvv = if rng.chance(40) {
+fn vex_prefix(bits: Bits, vex: Vex, e: Encoding, rng: &mut Rng, to: &mut [u8]) -> usize {
+    // Forms that name no register there want all ones; in 32-bit code there are eight registers.
+    let mut vvvv = if rng.chance(40) {
         15
     } else {
         rng.below(16) as u8
     };
-    let rxb = rng.below(8) as u8;
+    let mut rxb = rng.below(8) as u8;
+    if bits == Bits::B32 {
+        vvvv |= 8;
+        rxb = 7;
+    }
     let bytes = vex.bytes(e.map, rxb, vvvv);
     if e.map == 1 && !vex.w && rxb & 3 == 3 && rng.chance(50) {
         to[..2].copy_from_slice(&[0xc5, bytes[2] & 0x7f | rxb >> 2 << 7]);
@@ -109,7 +115,7 @@ fn modrm(code: Code, encoding: Encoding, rng: &mut Rng) -> u8 {
 }
 
 /// Legacy prefixes in any order, then REX.
-fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usize {
+fn prefixes(form: &Form, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usize {
     let mut legacy = [0u8; 6];
     let mut n = 0;
     let mut put = |byte: u8| {
@@ -127,7 +133,7 @@ fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usi
     if rng.chance(25) {
         put(rng.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x64, 0x65, 0x65]));
     }
-    if may_lock(code, e, rng) {
+    if may_lock(form.code, e, rng) {
         put(0xf0);
     }
     for last in (1..n).rev() {
@@ -137,9 +143,13 @@ fn prefixes(code: Code, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> usi
     if e.vex.is_some() {
         // No legacy prefix but segments and address size may come before VEX.
         if rng.chance(1) {
-            bytes[n] = rng.pick(&[0x66, 0xf2, 0xf3, 0x40, 0x48]);
+            let rex = form.bits == Bits::B64;
+            bytes[n] = rng.pick(&[0x66, 0xf2, 0xf3, if rex { 0x48 } else { 0xf0 }]);
             n += 1;
         }
+        return n;
+    }
+    if form.bits == Bits::B32 {
         return n;
     }
     let w = (e.prefixes & REX_W != 0) as u8;

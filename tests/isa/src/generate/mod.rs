@@ -12,7 +12,7 @@ use iced_x86::{Code, Instruction, Mnemonic};
 use isa_native::Slot;
 use isa_native::layout::{CODE, CODE_LEN, PAGE};
 
-use crate::forms::{Form, Forms};
+use crate::forms::{Bits, Form, Forms};
 use crate::rng::Rng;
 
 /// What is known of a case besides its slot.
@@ -50,6 +50,10 @@ pub fn case(forms: &Forms, seed: u64, number: u64, slot: &mut Slot) -> Case {
         place(code.len as u64, &mut rng)
     };
     let operand = aim::aim(&mut code, before, &mut rng);
+    if form.bits == Bits::B32 {
+        before.gpr.iter_mut().for_each(|r| *r &= u32::MAX as u64);
+    }
+    slot.compatible = (form.bits == Bits::B32) as u32;
     slot.code = [0; 16];
     slot.code[..code.len].copy_from_slice(&code.bytes[..code.len]);
     slot.code_len = code.len as u32;
