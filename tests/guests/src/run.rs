@@ -75,6 +75,19 @@ impl Boot {
         Self::kernel_of(&crate::guest(guest)).args(["-append", "console=ttyS0"])
     }
 
+    /// The same with programs of the test's own in its file system.
+    pub fn shell_with(guest: &str, programs: &[(&str, Vec<u8>)]) -> Self {
+        let guest = crate::guest(guest);
+        let mut initrd = fs::read(guest.initrd()).expect("a guest has an initial RAM disk");
+        // Archives follow each other at multiples of four bytes.
+        initrd.resize(initrd.len().next_multiple_of(4), 0);
+        initrd.extend(xtask::guest::programs(programs).expect("an archive in memory"));
+        let boot = Self::kernel_of(&guest).args(["-append", "console=ttyS0"]);
+        let file = boot.path("initrd");
+        fs::write(&file, initrd).expect("there is room for the initial RAM disk");
+        boot.arg("-initrd").arg(file)
+    }
+
     fn kernel_of(guest: &Guest) -> Self {
         Self::bare()
             .args(["-m", "512"])

@@ -12,6 +12,7 @@ mod modules;
 mod qcow2;
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -70,6 +71,17 @@ impl Guest {
         files.extend(self.disk().map(|disk| ("disk", disk)));
         files
     }
+}
+
+/// Programs as an archive that may stand behind an initial RAM disk: the kernel unpacks one after the other.
+pub fn programs(files: &[(&str, Vec<u8>)]) -> io::Result<Vec<u8>> {
+    let mut tree = cpio::Tree::default();
+    for (path, bytes) in files {
+        tree.file(path, 0o755, bytes.clone());
+    }
+    let mut archive = Vec::new();
+    tree.write(&mut archive)?;
+    Ok(archive)
 }
 
 /// Where guests are kept: `$ATOLL_GUESTS`, else `.atoll/guests` in the workspace.

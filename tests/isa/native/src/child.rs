@@ -7,8 +7,8 @@ use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, PAGE, READ_ONLY, read_
 use crate::shared::{SLOTS, Shared};
 use crate::signal;
 
-/// No turn takes longer than this many seconds; a case that hangs ends the child, and so becomes a lost case.
-const TURN_SECONDS: u32 = 20;
+/// No turn takes more than this many seconds of the CPU; a case that hangs ends the child, and so becomes a lost case.
+const TURN_SECONDS: libc::time_t = 20;
 
 /// Serves cases from the slots behind descriptor `fd` until standard input ends.
 ///
@@ -29,8 +29,18 @@ pub fn serve(fd: RawFd) -> io::Result<()> {
         if from > to || to > SLOTS {
             return Err(io::Error::other("an order names slots that there are not"));
         }
-        // SAFETY: an alarm touches no memory.
-        unsafe { libc::alarm(TURN_SECONDS) };
+        let limit = libc::itimerval {
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            },
+            it_value: libc::timeval {
+                tv_sec: TURN_SECONDS,
+                tv_usec: 0,
+            },
+        };
+        // SAFETY: the timer is read and nothing written; its signal ends the process.
+        check(unsafe { libc::setitimer(libc::ITIMER_PROF, &limit, std::ptr::null_mut()) })?;
         signal::run(shared.slots(), from, to);
         answers.write_all(&[1])?;
         answers.flush()?;

@@ -122,7 +122,9 @@ pub(crate) fn install(slots: *mut Slot, code: *mut u8) -> io::Result<()> {
     }
     // 64-bit code does not look at them; in 32-bit code null selectors would be of no use.
     // SAFETY: every Linux process may load this selector, and nothing of ours depends on DS and ES.
-    unsafe { asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) USER_DATA, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) USER_DATA, options(nostack, preserves_flags))
+    };
     let stack = vec![0u8; STACK].leak();
     // SAFETY: no turn is going on; the stack is leaked, so it stays; the handler has the signature that SA_SIGINFO asks for.
     unsafe {

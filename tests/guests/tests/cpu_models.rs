@@ -1,0 +1,35 @@
+//! A CPU model is what /proc/cpuinfo says, and what it says is what works.
+
+use std::path::Path;
+use std::process::Command;
+
+use guest_tests::Boot;
+
+/// Compiles a program of `programs/`.
+fn program(source: &str, flags: &[&str]) -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let file = directory.path().join("program");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("programs")
+        .join(source);
+    let status = Command::new("gcc")
+        .args(["-O2", "-static", "-o"])
+        .arg(&file)
+        .arg(source)
+        .args(flags)
+        .status()
+        .expect("gcc can be run");
+    assert!(status.success(), "gcc compiles the program");
+    std::fs::read(file).expect("gcc wrote the program")
+}
+
+#[test]
+fn haswell_has_avx2() {
+    Boot::shell_with("linux-cloud", &[("bin/avx2", program("avx2.c", &["-lm"]))])
+        .args(["-cpu", "Haswell"])
+        .commands(&["grep -q ' avx2 ' /proc/cpuinfo && echo it has AVX2", "avx2"])
+        .run()
+        .expect_code(0)
+        .expect_console("\nit has AVX2")
+        .expect_console("\navx2 right");
+}
