@@ -3,7 +3,7 @@
 mod common;
 
 use atoll_jit::{Exit, Mode};
-use common::{CODE, DATA, cpu, outcome, run};
+use common::{CODE, DATA, Empty, cpu, outcome, run};
 
 /// HLT after the program; runs it in the three modes and compares everything.
 fn check(code: &[u8], least_compiled: u64) -> Vec<u64> {
@@ -143,5 +143,20 @@ fn a_fault_between_two_iterations_is_at_the_same_instruction() {
         let s = &c.state;
         assert_eq!((s.gpr[1], s.gpr[7], s.cr2), (136, 0x40_0000, 0x40_0000));
         assert_eq!(s.clock.budget, 10_000 - 2 - 64 - 1, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_device_sees_each_store_once() {
+    // mov ebx, 3; l: mov edi, beyond RAM; mov ecx, 10; rep stosb; dec ebx; jnz l
+    let mut code = vec![0xbb, 3, 0, 0, 0, 0xbf];
+    code.extend(0x90_0000u32.to_le_bytes());
+    code.extend([0xb9, 10, 0, 0, 0, 0xf3, 0xaa, 0xff, 0xcb, 0x75, 0xf0, 0xf4]);
+    for mode in [Mode::Interp, Mode::Jit, Mode::Lockstep] {
+        let mut c = cpu(&code);
+        let (exit, _) = run(&mut c, mode, 10_000);
+        assert_eq!(exit, Exit::Halt, "{mode:?}");
+        let board = c.bus.as_any().downcast_mut::<Empty>();
+        assert_eq!(board.map(|b| b.stores), Some(30), "{mode:?}");
     }
 }

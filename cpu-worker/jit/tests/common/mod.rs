@@ -8,14 +8,19 @@ use atoll_x86::bus::{Bus, Clock};
 use atoll_x86::state::{attr, cr};
 use atoll_x86::system::Model;
 
-/// A board with nothing on it.
-pub struct Empty;
+/// A board with nothing on it, which counts what is stored to it.
+#[derive(Default)]
+pub struct Empty {
+    pub stores: u64,
+}
 
 impl Bus for Empty {
     fn mmio_read(&mut self, _: &mut Clock, _: u64, _: u32) -> u64 {
         u64::MAX
     }
-    fn mmio_write(&mut self, _: &mut Clock, _: u64, _: u32, _: u64) {}
+    fn mmio_write(&mut self, _: &mut Clock, _: u64, _: u32, _: u64) {
+        self.stores += 1;
+    }
     fn port_in(&mut self, _: &mut Clock, _: u16, _: u32) -> u32 {
         u32::MAX
     }
@@ -53,7 +58,7 @@ pub const DATA: u64 = 0x20_0000;
 pub fn cpu(code: &[u8]) -> Cpu {
     let ram = Ram::anonymous(8 << 20);
     assert!(ram.write(CODE, code));
-    let mut cpu = Cpu::new(Model::default(), Mmu::new(ram), Box::new(Empty));
+    let mut cpu = Cpu::new(Model::default(), Mmu::new(ram), Box::new(Empty::default()));
     let s = &mut cpu.state;
     s.cr0 = cr::CR0_PE | cr::CR0_NE | cr::CR0_ET;
     s.cr4 = cr::CR4_PAE | cr::CR4_OSFXSR | cr::CR4_OSXMMEXCPT;
