@@ -257,7 +257,10 @@ impl Regions {
             entry: u64::from(entry.number),
             reserved: 0,
         };
-        if let Some(r) = self.slots[entry.region as usize].as_mut() {
+        // Two places that share a slot take it from each other again and again.
+        if let Some(r) = self.slots[entry.region as usize].as_mut()
+            && !r.targets.contains(&slot)
+        {
             r.targets.push(slot);
         }
     }
