@@ -1,6 +1,6 @@
 //! The quick translator: the first tier, from a plan to host code in one pass.
 //!
-//! It costs about a microsecond an instruction where Cranelift costs thirty, and its code runs about half as fast. The meanings are
+//! It costs about half a microsecond an instruction where Cranelift costs thirty. The meanings are
 //! the same: `semantics::execute` writes an instruction down as items ([`items`]), and [`emit`] turns those into host instructions one by
 //! one. What it cannot do it leaves to the instruction's function, as regions of the second tier do. Code that stays hot reports
 //! itself, and is then made anew by Cranelift.
