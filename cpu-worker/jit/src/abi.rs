@@ -43,6 +43,7 @@ pub(crate) const FLAG_WIDTH: i32 = state(FLAGS + offset_of!(LazyFlags, width));
 pub(crate) const FLAG_A: i32 = state(FLAGS + offset_of!(LazyFlags, a));
 pub(crate) const FLAG_B: i32 = state(FLAGS + offset_of!(LazyFlags, b));
 pub(crate) const FLAG_RESULT: i32 = state(FLAGS + offset_of!(LazyFlags, result));
+pub(crate) const MODE: i32 = state(offset_of!(State, mode));
 pub(crate) const RFLAGS: i32 = state(offset_of!(State, rflags));
 pub(crate) const BUDGET: i32 = state(CLOCK + offset_of!(Clock, budget));
 pub(crate) const MXCSR: i32 = state(offset_of!(State, mxcsr));

@@ -60,6 +60,7 @@ pub(crate) fn class(op: &Op, mode: u32) -> Class {
         String | X87 | Mmx | SseHelper | Helper | Time if !op.has(OpFlags::ENDS_BLOCK) => {
             Class::Call
         }
+        System if op.has(OpFlags::TRANSFERS) => Class::Call,
         _ => Class::Leave,
     }
 }

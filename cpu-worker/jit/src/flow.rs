@@ -197,7 +197,7 @@ impl Flow {
             for &i in self.order.iter().rev() {
                 let b = &plan.blocks[i];
                 let leaves = match b.end {
-                    End::Indirect | End::Leave => Need::Exit,
+                    End::Indirect | End::Leave | End::Far => Need::Exit,
                     End::Fall(e) | End::Jump(e) => outside(e),
                     End::Branch(t, n) => outside(t).max(outside(n)),
                     // The function finds them in memory, and what comes after it there too.

@@ -5,7 +5,7 @@
 //! code checks the mapping again whenever control crosses into another page.
 
 use atoll_x86::Op;
-use atoll_x86::op::Kind;
+use atoll_x86::op::{Kind, OpFlags};
 use rustc_hash::FxHashMap;
 
 use crate::effects::{Class, class};
@@ -38,6 +38,8 @@ pub(crate) enum End {
     Indirect,
     /// The last instruction is a function call ([`Class::Call`]); then goes on.
     Call(Edge),
+    /// The last instruction is a function call that says where to go on, and in which mode.
+    Far,
     /// The instruction after the last one is the interpreter's.
     Leave,
 }
@@ -69,7 +71,7 @@ impl Block {
         let (a, b) = match self.end {
             End::Fall(e) | End::Jump(e) | End::Call(e) => (inside(e), None),
             End::Branch(t, n) => (inside(t), inside(n)),
-            End::Indirect | End::Leave => (None, None),
+            End::Indirect | End::Leave | End::Far => (None, None),
         };
         a.into_iter().chain(b)
     }
@@ -215,6 +217,7 @@ impl Discovery<'_> {
                 None
             }
             Kind::JmpInd | Kind::Ret => None,
+            _ if op.has(OpFlags::TRANSFERS) => None,
             _ if class(op, self.mode) == Class::Call => {
                 // The interpreter's block goes on here, so that the place itself is no start that it knows.
                 self.begin(after, false);
@@ -308,6 +311,10 @@ impl Discovery<'_> {
                 }
                 kind if is_transfer(kind) => {
                     b.end = End::Indirect;
+                    return b;
+                }
+                _ if op.has(OpFlags::TRANSFERS) => {
+                    b.end = End::Far;
                     return b;
                 }
                 _ if class(op, self.mode) == Class::Call => {

@@ -12,7 +12,7 @@ use std::arch::naked_asm;
 use atoll_hostfp::live::{IMAGE_BYTES, Image, Unit, stubs};
 use atoll_mmu::Intent;
 use atoll_x86::bus::{attention, rehearsal};
-use atoll_x86::op::Kind;
+use atoll_x86::op::{Kind, OpFlags};
 use atoll_x86::state::mode;
 use atoll_x86::{Cpu, Op, Stop};
 
@@ -325,6 +325,10 @@ extern "sysv64" fn run_op(cpu: *mut Cpu, op: *const Op) -> i64 {
 /// [`perform`] where the outcome will be taken back: what reaches for what cannot be is left to the interpreter.
 #[cold]
 fn rehearse(cpu: &mut Cpu, op: &Op) -> i64 {
+    if op.has(OpFlags::TRANSFERS) {
+        // The TLB's present sets follow the privilege.
+        return ran::AGAIN;
+    }
     let (before, mark) = (cpu.state.clone(), cpu.mmu.mark());
     let ran = perform(cpu, op);
     if cpu.state.clock.rehearsal != rehearsal::REFUSED {

@@ -129,6 +129,8 @@ bitflags::bitflags! {
         const WIDE = 1024;
         /// The memory operand is written; told only with [`OpFlags::SEG_CHECK`].
         const WRITES = 2048;
+        /// Goes on somewhere else, perhaps in another mode, and does nothing beside that: SYSCALL, SYSRET, SYSENTER, SYSEXIT, IRET.
+        const TRANSFERS = 4096;
     }
 }
 

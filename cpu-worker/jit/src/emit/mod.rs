@@ -477,7 +477,7 @@ impl Emitter<'_, '_> {
                 let out = self.exit_at(self.at, Leave::Interpret);
                 self.b.ins().jump(out, &[]);
             }
-            (End::Branch(..) | End::Indirect | End::Call(_), _) => {
+            (End::Branch(..) | End::Indirect | End::Call(_) | End::Far, _) => {
                 unreachable!("the last instruction decides the end")
             }
         }
@@ -535,6 +535,13 @@ impl Emitter<'_, '_> {
     fn indirect(&mut self, target: Value) {
         self.store_regs(self.dirty);
         self.sync_flags();
+        let mode = (u64::from(self.plan.mode) << 48) as i64;
+        let mode = self.b.ins().iconst(types::I64, mode);
+        self.look_up(target, mode);
+    }
+
+    /// Leaves through the table of targets for this address in this mode, which is given in place.
+    fn look_up(&mut self, target: Value, mode: Value) {
         let budget = self.b.use_var(self.budget);
         let table = self.load_state(types::I64, abi::helper(abi::Helper::Table));
         let high = self.b.ins().ushr_imm_u(target, 10);
@@ -542,8 +549,6 @@ impl Emitter<'_, '_> {
         let index = self.b.ins().band_imm_s(mixed, abi::TARGETS as i64 - 1);
         let offset = self.b.ins().ishl_imm_u(index, 5);
         let slot = self.b.ins().iadd(table, offset);
-        let mode = (u64::from(self.plan.mode) << 48) as i64;
-        let mode = self.b.ins().iconst(types::I64, mode);
         let key = self.b.ins().bxor(target, mode);
         let found = self.b.ins().load(types::I64, plain(), slot, 0);
         let hit = self.b.ins().icmp(IntCC::Equal, key, found);
@@ -603,6 +608,13 @@ impl Emitter<'_, '_> {
                 self.go(Edge::Block(s));
             }
             End::Call(out) => self.go(out),
+            End::Far => {
+                let target = self.load_state(types::I64, abi::RIP_AT);
+                let mode = self.load_state(types::I32, abi::MODE);
+                let mode = self.b.ins().uextend(types::I64, mode);
+                let mode = self.b.ins().ishl_imm_u(mode, 48);
+                self.look_up(target, mode);
+            }
             _ => unreachable!("a call ends its block"),
         }
     }

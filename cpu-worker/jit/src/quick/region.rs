@@ -331,7 +331,18 @@ impl Region<'_> {
         match (end, transfer) {
             (End::Fall(e) | End::Jump(e) | End::Call(e), _) => self.go(e, following),
             (End::Branch(taken, not), Transfer::If(cc)) => self.branch(cc, taken, not, following),
-            (End::Indirect, Transfer::Rsi) => self.indirect(),
+            (End::Indirect, Transfer::Rsi) => {
+                let mode = u64::from(self.plan.mode) << 48;
+                self.code.asm.mov_imm(RAX, mode);
+                self.look_up();
+            }
+            (End::Far, _) => {
+                let asm = &mut self.code.asm;
+                asm.load(8, RSI, field(abi::RIP_AT));
+                asm.load(4, RAX, field(abi::MODE));
+                asm.turn_imm(Turn::Shl, 8, RAX, 48);
+                self.look_up();
+            }
             (End::Leave, _) => self.leave(self.code.at, Leave::Interpret),
             (End::Branch(..) | End::Indirect, _) => {
                 unreachable!("the last instruction decides the end")
@@ -405,9 +416,8 @@ impl Region<'_> {
         c.asm.jmp_mem(Mem::At(RCX, 0));
     }
 
-    /// Leaves for the address in RSI, through the table of targets.
-    fn indirect(&mut self) {
-        let mode = u64::from(self.plan.mode) << 48;
+    /// Leaves for the address in RSI, through the table of targets; the mode is in RAX, in place.
+    fn look_up(&mut self) {
         let c = &mut self.code;
         let miss = c.asm.label();
         c.asm.mov(8, RCX, RSI);
@@ -417,7 +427,6 @@ impl Region<'_> {
         c.asm.turn_imm(Turn::Shl, 4, RCX, 5);
         c.asm
             .alu_mem(Alu::Add, 8, RCX, field(abi::helper(Helper::Table)));
-        c.asm.mov_imm(RAX, mode);
         c.asm.alu(Alu::Xor, 8, RAX, RSI);
         c.asm.alu_mem(Alu::Cmp, 8, RAX, Mem::At(RCX, 0));
         c.asm.jcc(CC_NE, miss);

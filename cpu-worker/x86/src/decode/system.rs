@@ -7,7 +7,7 @@ use super::{
 };
 use crate::features::Features as F;
 use crate::helper;
-use crate::op::{AddrSize, Arg, Handler, Kind, Op, Seg, Width};
+use crate::op::{AddrSize, Arg, Handler, Kind, Op, OpFlags, Seg, Width};
 use crate::state::mode;
 use crate::system::{control, cpuid, far, flags, iret, msr, port, segments, syscall, tables};
 
@@ -28,6 +28,13 @@ fn need(c: &Ctx, f: F) -> Option<()> {
 
 fn system(i: &Instruction, c: &Ctx, run: Handler) -> Op {
     function(i, c, Kind::System, run)
+}
+
+/// A system instruction that only transfers control.
+fn transfer(i: &Instruction, c: &Ctx, run: Handler) -> Op {
+    let mut op = system(i, c, run);
+    op.flags |= OpFlags::TRANSFERS;
+    op
 }
 
 /// MOV, PUSH and POP of segment, control and debug registers, and far pointers.
@@ -139,7 +146,7 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
             op
         }
         M::Iret | M::Iretd | M::Iretq => {
-            let mut op = system(i, c, iret::iret);
+            let mut op = transfer(i, c, iret::iret);
             op.width = match i.mnemonic() {
                 M::Iret => Width::W,
                 M::Iretd => Width::D,
@@ -164,11 +171,11 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
         }
         M::Syscall => {
             need(c, F::SYSCALL)?;
-            system(i, c, syscall::syscall)
+            transfer(i, c, syscall::syscall)
         }
         M::Sysret | M::Sysretq => {
             need(c, F::SYSCALL)?;
-            let mut op = system(i, c, syscall::sysret);
+            let mut op = transfer(i, c, syscall::sysret);
             op.width = if i.mnemonic() == M::Sysretq {
                 Width::Q
             } else {
@@ -178,11 +185,11 @@ fn transfers(i: &Instruction, c: &Ctx) -> Option<Op> {
         }
         M::Sysenter => {
             need(c, F::SEP)?;
-            system(i, c, syscall::sysenter)
+            transfer(i, c, syscall::sysenter)
         }
         M::Sysexit | M::Sysexitq => {
             need(c, F::SEP)?;
-            let mut op = system(i, c, syscall::sysexit);
+            let mut op = transfer(i, c, syscall::sysexit);
             op.width = if i.mnemonic() == M::Sysexitq {
                 Width::Q
             } else {
