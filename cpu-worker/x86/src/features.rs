@@ -163,6 +163,7 @@ impl Features {
         .union(Features::FMA)
         .union(Features::LZCNT)
         .union(Features::MMXEXT)
+        .union(Features::MONITOR)
         .union(Features::SHA)
         .union(Features::SMAP)
         .union(Features::SMEP)

@@ -189,6 +189,8 @@ pub struct State {
     pub nmi_blocked: u32,
     /// A20 gate open.
     pub a20: u32,
+    /// MONITOR has armed an address, and no event came since.
+    pub monitor: u32,
     /// State of the seeded RDRAND/RDSEED generator (xorshift128+ or better; see the instruction).
     pub rng: [u64; 4],
 }

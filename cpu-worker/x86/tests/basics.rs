@@ -482,3 +482,17 @@ fn a_saved_state_goes_on_the_same() {
     assert_eq!(m.run(), Exit::Halt);
     assert_eq!(first, hash(&m));
 }
+
+#[test]
+fn mwait_waits_where_monitor_armed_and_an_interrupt_can_end_it() {
+    let mut m = long!(
+        "xor ecx, ecx\n xor edx, edx\n mov eax, 0x3000\n mwait\n mov ebx, 1\n monitor\n mwait\n mov ebx, 2\n\
+         monitor\n sti\n mwait\n mov ebx, 3\n hlt"
+    );
+    m.cpu.model.features |= atoll_x86::features::Features::MONITOR;
+    assert_eq!(m.run(), Exit::Halt);
+    assert_eq!(m.gpr(RBX), 2, "unarmed and masked ones went on");
+    m.cpu.state.halted = 0;
+    assert_eq!(m.run(), Exit::Halt);
+    assert_eq!(m.gpr(RBX), 3, "the wait was the MWAIT's");
+}

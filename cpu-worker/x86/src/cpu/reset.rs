@@ -88,6 +88,7 @@ impl Default for State {
             halted: 0,
             nmi_blocked: 0,
             a20: 1,
+            monitor: 0,
             rng: [0; 4],
         };
         state.gdtr.limit = 0xffff;
@@ -153,6 +154,7 @@ impl State {
             self.halted as u64,
             self.nmi_blocked as u64,
             self.a20 as u64,
+            self.monitor as u64,
         ];
         let arrays = [
             &words[..],

@@ -7,9 +7,11 @@ use super::{
 };
 use crate::features::Features as F;
 use crate::helper;
-use crate::op::{AddrSize, Arg, Handler, Kind, Op, OpFlags, Seg, Width};
+use crate::op::{AddrSize, Arg, Handler, Kind, Op, OpFlags, RAX, Seg, Width};
 use crate::state::mode;
-use crate::system::{control, cpuid, far, flags, iret, msr, port, segments, syscall, tables};
+use crate::system::{
+    control, cpuid, far, flags, iret, monitor, msr, port, segments, syscall, tables,
+};
 
 /// The instruction, if it is one of these.
 pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
@@ -215,6 +217,11 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Cli => (flags::cli, Width::D),
         M::Sti => (flags::sti, Width::D),
         M::Hlt => (flags::hlt, Width::D),
+        M::Monitor => return monitor(i, c),
+        M::Mwait => {
+            need(c, F::MONITOR)?;
+            (monitor::mwait, Width::D)
+        }
         M::Clac | M::Stac => {
             need(c, F::SMAP)?;
             (flags::set_ac, Width::D)
@@ -222,7 +229,7 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
         _ => return None,
     };
     // What these change is told through `attention` where it matters to code that goes on.
-    let kind = if i.mnemonic() == M::Hlt {
+    let kind = if matches!(i.mnemonic(), M::Hlt | M::Mwait) {
         Kind::System
     } else {
         Kind::Helper
@@ -231,6 +238,27 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
     op.width = width;
     op.sub = (i.mnemonic() == M::Stac) as u8;
     op.seg = Seg::Ss;
+    Some(op)
+}
+
+/// MONITOR of the address in (R|E)AX.
+fn monitor(i: &Instruction, c: &Ctx) -> Option<Op> {
+    need(c, F::MONITOR)?;
+    let mut op = function(i, c, Kind::Helper, monitor::monitor);
+    op.base = RAX;
+    op.addr = match i.code() {
+        Code::Monitorw => AddrSize::A16,
+        Code::Monitord => AddrSize::A32,
+        _ => AddrSize::A64,
+    };
+    if op.addr != AddrSize::A64 {
+        op.flags |= OpFlags::ADDR_CUT;
+    }
+    op.seg = segment(i.segment_prefix());
+    if c.is(mode::LONG) && !matches!(op.seg, Seg::Fs | Seg::Gs) {
+        op.seg = Seg::Ds;
+    }
+    apply_segment(c, &mut op);
     Some(op)
 }
 

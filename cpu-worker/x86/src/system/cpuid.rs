@@ -135,6 +135,8 @@ impl Model {
             2 if intel && self.max_basic >= 4 => [0x00ff_0001, 0, 0, 0],
             2 if intel => [1, 0, 0, 0x0087_302c],
             4 if intel => cache(sub),
+            // MWAIT watches lines of 64 bytes, knows the extension in ECX, and has one depth of C1.
+            5 if self.features.contains(F::MONITOR) => [64, 64, 3, 0x10],
             // The APIC timer runs in every sleep state.
             6 => [self.bits(&[(F::ARAT, 2)]), 0, 0, 0],
             7 if sub == 0 => self.extensions(),

@@ -156,6 +156,7 @@ impl Cpu {
         if done.is_ok() {
             self.state.shadow = 0;
             self.state.halted = 0;
+            self.state.monitor = 0;
             self.events += 1;
             self.update_mode();
         }

@@ -11,6 +11,7 @@ pub(crate) mod flags;
 pub(crate) mod interrupt;
 pub(crate) mod iret;
 pub mod models;
+pub(crate) mod monitor;
 pub(crate) mod msr;
 pub(crate) mod port;
 pub(crate) mod segments;
