@@ -9,19 +9,20 @@ use crate::abi::Leave;
 use crate::lockstep::Comparison;
 
 impl Engine {
-    /// The entry to use at a place that has this one, whose region is made anew if its head was entered often enough for another.
-    pub(crate) fn grow(&mut self, cpu: &mut Cpu, physical: u64, entry: Entry) -> Entry {
+    /// The entry to use at a place that has this one, whose region is made anew if its head was entered often enough for another. None if
+    /// there was no room, and all had to go.
+    pub(crate) fn grow(&mut self, cpu: &mut Cpu, physical: u64, entry: Entry) -> Option<Entry> {
         let entered = self.blocks.entered(physical, cpu.state.mode);
         let rank = self.regions.as_ref().and_then(|r| r.rank(entry));
         let Some(due) = rank.and_then(|r| self.warmth.due(r, entered)) else {
-            return entry;
+            return Some(entry);
         };
         match self.translate(cpu, physical, due, usize::MAX) {
-            Some(grown) => grown,
+            Some(grown) => Some(grown),
             None => {
                 // Refused: not again at every entry.
                 self.blocks.set_heat(physical, cpu.state.mode, 0);
-                entry
+                self.regions.as_ref()?.entry(physical, cpu.state.mode)
             }
         }
     }

@@ -356,14 +356,15 @@ impl Engine {
             .as_ref()
             .and_then(|r| r.tagged(tag, place, mode));
         match entry {
-            Some(entry) if self.mode == Mode::Lockstep => {
-                let entry = self.grow(cpu, place, entry);
-                self.run_entry(cpu, entry)
-            }
+            Some(entry) if self.mode == Mode::Lockstep => match self.grow(cpu, place, entry) {
+                Some(entry) => self.run_entry(cpu, entry),
+                None => Next::Here,
+            },
             Some(entry) => self.run_entry(cpu, entry),
             None => {
-                // The region is gone, and only its tag is left.
+                // The region is gone, and only its tag is left: the place proves itself anew.
                 self.blocks.set_tag(place, mode, 0);
+                self.blocks.set_heat(place, mode, 0);
                 Next::Here
             }
         }
