@@ -60,7 +60,9 @@ pub(crate) fn cmpxchg16b(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
 
 pub(crate) fn bound(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let w = op.width;
-    let at = cpu.ea(op, 2 * w.bytes())?;
+    // The pair lies within the limit as a whole, and is aligned if its first half is.
+    cpu.lane_address(op, 0, 2 * w.bytes())?;
+    let at = cpu.ea(op, w.bytes())?;
     let lower = cpu.load(w, at)?;
     let upper = cpu.load(w, at.wrapping_add(w.bytes() as u64) & 0xffff_ffff)?;
     let index = cpu.reg(w, op.dst);

@@ -112,6 +112,11 @@ impl Side<'_> {
             (16, u64::MAX)
         };
         let low = |v: u64| (v & cut) as u128;
+        let count = if !completed && undefined::is_loading_in_pieces(&case.instruction) {
+            0
+        } else {
+            count
+        };
         for n in (0..count).filter(|&n| Some(n) != undefined) {
             self.check(
                 || NAMES[n].into(),

@@ -92,6 +92,11 @@ pub fn register(i: &Instruction, before: &Machine, after: &Machine) -> Option<us
         .then(|| i.op0_register().full_register() as usize - Register::RAX as usize)
 }
 
+/// Whether a faulting instruction may have loaded some of its registers: POPA.
+pub fn is_loading_in_pieces(i: &Instruction) -> bool {
+    matches!(i.mnemonic(), Mnemonic::Popa | Mnemonic::Popad)
+}
+
 /// Bytes of memory, from the operand's address, that a completed instruction leaves undefined or that differ by CPU: pointers
 /// of the last x87 instruction, which AMD keeps only while an exception is pending; the mask of MXCSR; reserved bytes.
 pub fn memory(i: &Instruction, before: &Machine) -> Vec<Range<u64>> {
