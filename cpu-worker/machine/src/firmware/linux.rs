@@ -61,7 +61,8 @@ fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError> {
         n => usize::from(n),
     };
     let setup_bytes = (sectors + 1) * 512;
-    // The protected-mode size in 16-byte units; a truncated file is refused before the guest runs into its end.
+    // The protected-mode size in units of 16 bytes, the last of which need not be whole; a truncated file is refused before the guest
+    // runs into its end.
     let paragraphs = if since(0x204) {
         u32(field::SYSSIZE)?
     } else {
@@ -69,7 +70,7 @@ fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError> {
     };
     let needed = setup_bytes as u64 + u64::from(paragraphs) * 16;
     let found = kernel.len() as u64;
-    if found < needed {
+    if found + 15 < needed {
         return Err(LoadError::Truncated { needed, found });
     }
     let header_end = (field::HEADER + usize::from(u8(field::JUMP + 1)?)).min(field::HEADER_END);
@@ -290,6 +291,15 @@ mod tests {
         assert_eq!(last.address, (64 << 20) - 8192);
         assert_eq!(entry.ip, 0x100_0200);
         assert_eq!(entry.start, Start::Long { cr3: PAGE_TABLES });
+    }
+
+    #[test]
+    fn takes_a_file_whose_last_unit_is_not_whole() {
+        let mut kernel = image(4096);
+        kernel.truncate(kernel.len() - 15);
+        assert!(load(&boot(&kernel, "", 64 << 20)).is_ok());
+        kernel.pop();
+        assert!(load(&boot(&kernel, "", 64 << 20)).is_err());
     }
 
     #[test]
