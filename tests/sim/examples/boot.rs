@@ -1,9 +1,12 @@
 //! Boots a kernel in one process: `boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS [DISK.raw]]`. For work on the engine.
+//!
+//! The environment's CPU and MEMORY_MIB choose the model and the size; an INITRD of /dev/null is none.
 
 use std::io::Write;
 use std::time::Instant;
 
 use atoll_jit::Mode;
+use machine_spec::CpuModel;
 
 fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -11,7 +14,15 @@ fn main() -> std::io::Result<()> {
         eprintln!("usage: boot KERNEL INITRD APPEND interp|jit|lockstep [VIRTUAL_MS [DISK.raw]]");
         std::process::exit(2);
     };
+    let variable = |name: &str| std::env::var(name).ok();
     let config = sim::Config {
+        memory_bytes: variable("MEMORY_MIB")
+            .and_then(|mib| mib.parse::<u64>().ok())
+            .unwrap_or(256)
+            << 20,
+        cpu: variable("CPU").map_or(CpuModel::Atoll, |name| {
+            CpuModel::named(&name).expect("CPU names a model")
+        }),
         kernel: std::fs::read(kernel)?,
         initrd: std::fs::read(initrd)?,
         append: append.clone(),

@@ -10,6 +10,7 @@ use atoll_jit::{Engine, Mode};
 use atoll_machine::{Backends, Lost, pc};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
+use atoll_x86::system::Model;
 use cpu_worker::boot::{self, Images};
 use cpu_worker::ram_hash::RamHash;
 use cpu_worker::{Inputs, Machine, Options, Outside, Stopped};
@@ -20,6 +21,7 @@ use machine_spec::{CpuModel, GuestMachine, Place, PlaceKind, ScriptStep};
 #[derive(Debug)]
 pub struct Config {
     pub memory_bytes: u64,
+    pub cpu: CpuModel,
     pub kernel: Vec<u8>,
     pub initrd: Vec<u8>,
     pub append: String,
@@ -38,6 +40,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             memory_bytes: 256 << 20,
+            cpu: CpuModel::Atoll,
             kernel: Vec::new(),
             initrd: Vec::new(),
             append: String::new(),
@@ -226,7 +229,8 @@ fn build(config: Config) -> (Machine, Memory) {
     memory.lock().echo = config.echo;
     let ram = Ram::anonymous(config.memory_bytes);
     let board = pc::build(&guest, ram.clone(), Box::new(memory.clone()), &disks);
-    let mut cpu = Cpu::new(Default::default(), Mmu::new(ram), Box::new(board));
+    let model = Model::named(guest.cpu.model.name()).expect("every name is a model");
+    let mut cpu = Cpu::new(model, Mmu::new(ram), Box::new(board));
     cpu.state.clock.charges = 1;
     let images = Images {
         kernel: config.kernel,
@@ -278,7 +282,7 @@ fn guest(config: &Config) -> GuestMachine {
         version: 1,
         memory_bytes: config.memory_bytes,
         cpu: machine_spec::Cpu {
-            model: CpuModel::Atoll,
+            model: config.cpu,
             features: Vec::new(),
         },
         append: config.append.clone(),
