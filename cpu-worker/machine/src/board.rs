@@ -58,6 +58,7 @@ pub struct Board {
     effects: Effects,
     reply: Vec<u8>,
     halt: Option<Halt>,
+    pub(crate) a20_open: bool,
     /// The earliest event scheduled since the CPU last looked.
     pub(crate) nearer_ns: Option<u64>,
     /// The rolling hash of everything that was applied; see [`Board::events_hash`].
@@ -99,6 +100,7 @@ impl Board {
             effects: Effects::new(),
             reply: Vec::new(),
             halt: None,
+            a20_open: true,
             nearer_ns: None,
             events: blake3::Hasher::new(),
             lapic_armed: None,
@@ -133,6 +135,7 @@ impl Board {
         self.pci.reset();
         self.decode.rebuild_bars(&self.pci);
         self.kvmclock.reset();
+        self.a20_open = true;
         self.reset_devices(now_ns);
     }
 
@@ -197,6 +200,7 @@ impl Board {
                 timer,
             }),
             Effect::InputReady => self.nearer_ns = Some(now_ns),
+            Effect::A20 { open } => self.a20_open = open,
             Effect::Power(event) => {
                 self.note(now_ns, device, b"power", event as u64, &[]);
                 self.halt.get_or_insert(Halt::Power(event));

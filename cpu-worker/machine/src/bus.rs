@@ -250,6 +250,10 @@ impl Bus for Board {
         self.irq.acknowledge()
     }
 
+    fn a20_is_open(&mut self) -> bool {
+        self.a20_open
+    }
+
     fn take_nmi(&mut self) -> bool {
         self.irq.take_nmi()
     }

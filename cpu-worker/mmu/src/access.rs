@@ -270,6 +270,7 @@ impl Mmu {
         bytes: u32,
         write: bool,
     ) -> Result<(Found, u32, Option<Found>), MemStop> {
+        self.touch(va, bytes, write);
         let first = ((PAGE - (va & OFFSET)) as u32).min(bytes);
         if first != bytes && self.ends_behind(va) {
             return Err(MemStop::NonCanonical);

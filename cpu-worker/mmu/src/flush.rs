@@ -1,6 +1,7 @@
 //! Register changes, PCID slots and invalidation (Intel SDM vol. 3A, 4.10.4).
 
 use crate::PagingRegs;
+use crate::paging::pdptes;
 use crate::mmu::{Mmu, Privilege, SLOTS, Slot};
 use crate::tlb::Scope;
 
@@ -46,6 +47,11 @@ impl Mmu {
             self.flush_slot(self.slot, Scope::NotGlobal);
         }
         self.choose_sets();
+    }
+
+    /// The page-directory-pointer-table entries that PAE paging would use with this CR3; None if their reserved bits forbid it.
+    pub fn read_pdptes(&self, cr3: u64) -> Option<[u64; 4]> {
+        pdptes(&self.ram, &self.regs, cr3)
     }
 
     /// Finds the slot of a PCID, or takes the one that was chosen longest ago.

@@ -24,7 +24,7 @@ mod undo;
 mod written;
 
 pub use access::{Loc, MemStop};
-pub use mmu::{Intent, Mmu, Privilege};
+pub use mmu::{Intent, Mmu, Privilege, Touched};
 pub use paging::{PHYS_BITS, PagingRegs};
 pub use ram::{CodeWrite, Ram, RamBuilder};
 pub use span::Span;

@@ -11,6 +11,8 @@ use crate::{OFFSET, PAGE};
 pub(crate) const SLOTS: usize = 8;
 const DATA_KINDS: usize = 3;
 const CODE_KINDS: usize = 2;
+/// The data set that stays empty.
+const NEVER: usize = SLOTS * DATA_KINDS;
 
 /// As whom memory is accessed. Each has a TLB set of its own, since the tags hold the permission itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -79,6 +81,17 @@ pub struct Mmu {
     pub(crate) tracking: bool,
     pub(crate) logging: bool,
     pub(crate) undo: Undo,
+    watching: bool,
+    /// What was accessed while watching.
+    touched: Vec<Touched>,
+}
+
+/// A data access that was tried, as breakpoints see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    pub va: u64,
+    pub bytes: u32,
+    pub write: bool,
 }
 
 // SAFETY: the two pointers lead into allocations that the value owns; nothing else does.
@@ -99,13 +112,15 @@ impl Mmu {
             regs: PagingRegs::default(),
             slots: [Slot::default(); SLOTS],
             loads: 0,
-            data_tlb: Tlb::new(SLOTS * DATA_KINDS),
+            data_tlb: Tlb::new(SLOTS * DATA_KINDS + 1),
             code_tlb: Tlb::new(SLOTS * CODE_KINDS),
             ram,
             writable: vec![0; words].into(),
             tracking: false,
             logging: false,
             undo: Undo::default(),
+            watching: false,
+            touched: Vec::new(),
         };
         mmu.slots[0].valid = true;
         mmu.choose_sets();
@@ -133,6 +148,27 @@ impl Mmu {
         }
     }
 
+    /// Notes every data access from now on, or no more: for the guest's own breakpoints. The lookup without a walk is out of use
+    /// meanwhile; what the TLB holds does not change by it.
+    pub fn set_watching(&mut self, on: bool) {
+        if on != self.watching {
+            self.watching = on;
+            self.touched.clear();
+            self.choose_sets();
+        }
+    }
+
+    /// The accesses noted since the last call.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.touched)
+    }
+
+    pub(crate) fn touch(&mut self, va: u64, bytes: u32, write: bool) {
+        if self.watching {
+            self.touched.push(Touched { va, bytes, write });
+        }
+    }
+
     pub(crate) fn data_set(slot: usize, kind: Privilege) -> usize {
         slot * DATA_KINDS + kind as usize
     }
@@ -141,9 +177,14 @@ impl Mmu {
         slot * CODE_KINDS + usize::from(user)
     }
 
-    /// Points at the sets that belong to the current PCID and privilege.
+    /// Points at the sets that belong to the current PCID and privilege; while watching, at data entries that never hit.
     pub(crate) fn choose_sets(&mut self) {
-        self.data = self.data_tlb.base(Mmu::data_set(self.slot, self.kind));
+        let set = if self.watching {
+            NEVER
+        } else {
+            Mmu::data_set(self.slot, self.kind)
+        };
+        self.data = self.data_tlb.base(set);
         let user = self.kind == Privilege::User;
         self.code = self.code_tlb.base(Mmu::code_set(self.slot, user));
     }

@@ -1,8 +1,8 @@
 //! The page walk: no paging, 32-bit, PAE and 4-level (Intel SDM vol. 3A, 4.3 to 4.7), as a pure function of RAM.
 //!
 //! The walk reads and decides; `Mmu::translate` commits: accessed bits of all levels and the dirty bit are set only when the
-//! access is permitted, so a fault leaves the tables as they were. PAE's four top entries are read at each walk, not at the
-//! CR3 write; reserved bits in them are a page fault here.
+//! access is permitted, so a fault leaves the tables as they were. PAE's four top entries are registers, which
+//! [`Mmu::read_pdptes`](crate::Mmu::read_pdptes) reads and checks when CR3 and the like are written.
 
 use crate::ram::Ram;
 use crate::tlb::attr;
@@ -12,6 +12,7 @@ use crate::{OFFSET, PAGE};
 pub const PHYS_BITS: u32 = 40;
 
 const PHYS_MASK: u64 = ((1 << PHYS_BITS) - 1) & !OFFSET;
+const A20: u64 = 1 << 20;
 const P: u64 = 1;
 const RW: u64 = 2;
 const US: u64 = 4;
@@ -47,6 +48,10 @@ pub struct PagingRegs {
     pub long: bool,
     /// All segments are flat, so that of 32 bits the last address is also the last within the limit.
     pub flat: bool,
+    /// The page-directory-pointer-table entries, with PAE paging.
+    pub pdpte: [u64; 4],
+    /// The A20 gate is closed: bit 20 of every physical address reads as zero.
+    pub a20_closed: bool,
 }
 
 impl PagingRegs {
@@ -54,7 +59,7 @@ impl PagingRegs {
     /// vol. 3A, 4.10.4.1 asks for: the tags hold the permission itself, not the rights it follows from.
     pub(crate) fn flush_key(&self) -> [u64; 3] {
         [
-            self.cr0 & (CR0_PG | CR0_WP),
+            self.cr0 & (CR0_PG | CR0_WP) | u64::from(self.a20_closed),
             self.cr4 & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP),
             self.efer & (EFER_LMA | EFER_NXE),
         ]
@@ -77,6 +82,14 @@ impl PagingRegs {
     }
     fn nxe(&self) -> bool {
         self.efer & EFER_NXE != 0
+    }
+    /// A physical address as it leaves the CPU.
+    fn gated(&self, address: u64) -> u64 {
+        if self.a20_closed {
+            address & !A20
+        } else {
+            address
+        }
     }
 }
 
@@ -138,6 +151,20 @@ struct Walker<'a> {
     depth: usize,
 }
 
+/// PAE's four top entries at `cr3`; None if one that is present has reserved bits (SDM vol. 3A, 4.4.1).
+pub(crate) fn pdptes(ram: &Ram, regs: &PagingRegs, cr3: u64) -> Option<[u64; 4]> {
+    const RESERVED: u64 = 0x1e6 | !((1 << PHYS_BITS) - 1);
+    let mut entries = [0; 4];
+    for (entry, n) in entries.iter_mut().zip(0..) {
+        let address = regs.gated((cr3 & 0xffff_ffe0) + 8 * n);
+        *entry = ram.read_uint(address, 8).unwrap_or(u64::MAX);
+        if *entry & P != 0 && *entry & RESERVED != 0 {
+            return None;
+        }
+    }
+    Some(entries)
+}
+
 /// Translates `va`; the error is the code of the page fault.
 pub(crate) fn walk(ram: &Ram, regs: &PagingRegs, va: u64, want: Want) -> Result<Walk, u32> {
     let mut w = Walker {
@@ -154,7 +181,7 @@ pub(crate) fn walk(ram: &Ram, regs: &PagingRegs, va: u64, want: Want) -> Result<
     };
     if !regs.paging() {
         return Ok(Walk {
-            page: va & !OFFSET,
+            page: regs.gated(va & !OFFSET),
             attr: 0,
             write: true,
             used: w.used,
@@ -188,6 +215,7 @@ impl Walker<'_> {
 
     /// Reads one table entry, checks P and reserved bits, and gathers rights. Tables outside RAM read as all ones.
     fn entry(&mut self, address: u64, bytes: u32, reserved: u64) -> Result<u64, u32> {
+        let address = self.regs.gated(address);
         let ones = u64::MAX >> (64 - 8 * bytes);
         let e = self.ram.read_uint(address, bytes).unwrap_or(ones);
         if e & P == 0 {
@@ -253,12 +281,11 @@ impl Walker<'_> {
     }
 
     fn pae(&mut self, va: u64) -> Result<Walk, u32> {
-        let address = (self.regs.cr3 & 0xffff_ffe0) + ((va >> 30) & 3) * 8;
         // These entries hold no rights and no accessed bit (SDM vol. 3A, table 4-8).
-        let reserved = 0x1e6 | NX | self.reserved64();
-        let pdpte = self.entry(address, 8, reserved)?;
-        self.depth = 0;
-        self.used[0] = Used::default();
+        let pdpte = self.regs.pdpte[(va >> 30) as usize & 3];
+        if pdpte & P == 0 {
+            return Err(self.fault(0));
+        }
         self.directory(pdpte, va)
     }
 
@@ -316,7 +343,7 @@ impl Walker<'_> {
             bits |= attr::GLOBAL;
         }
         Ok(Walk {
-            page: (base & !(size - 1)) | offset,
+            page: self.regs.gated((base & !(size - 1)) | offset),
             attr: bits,
             write: may_write && (want.write || e & D != 0),
             used: self.used,

@@ -47,6 +47,7 @@ impl Mmu {
     }
 
     fn span(&mut self, va: u64, max: u32, write: bool) -> Result<Span, MemStop> {
+        self.touch(va, 1, write);
         let found = self.translate(self.kind, va, write)?;
         if found.host == 0 {
             return Err(MemStop::Device { pa: found.pa });

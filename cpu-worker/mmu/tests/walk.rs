@@ -28,6 +28,7 @@ fn regs(user: bool, wp: bool, smap: bool, ac: bool, smep: bool) -> PagingRegs {
         ac,
         long: true,
         flat: true,
+        ..PagingRegs::default()
     }
 }
 

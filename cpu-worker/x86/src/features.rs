@@ -89,6 +89,7 @@ impl Features {
     pub const DEFAULT: Features = {
         let mut f = Features::FPU;
         let on = [
+            Features::VME,
             Features::DE,
             Features::PSE,
             Features::TSC,

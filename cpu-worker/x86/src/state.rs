@@ -159,6 +159,8 @@ pub struct State {
     pub cr2: u64,
     pub cr3: u64,
     pub cr4: u64,
+    /// PAE paging's four top entries, as they were when CR3 was loaded.
+    pub pdpte: [u64; 4],
     pub xcr0: u64,
     pub dr: [u64; 8],
     pub x87: X87,
@@ -236,8 +238,10 @@ impl State {
             m |= set(ss.attr & attr::DB != 0, mode::STACK32);
             let flat = [Seg::Cs, Seg::Ss, Seg::Ds, Seg::Es].iter().all(|&s| {
                 let s = self.segment(s);
-                s.base == 0 && s.limit == u32::MAX && is_plain_flat(s.attr)
+                s.base == 0 && s.limit == u32::MAX && is_plain(s.attr)
             });
+            let data = [ss, self.segment(Seg::Ds), self.segment(Seg::Es)];
+            let flat = flat && cs.attr & 8 != 0 && data.iter().all(|s| s.attr & 8 == 0);
             m |= set(
                 flat && self.cr0 & cr::CR0_PE != 0 && self.rflags & flags::VM == 0,
                 mode::FLAT,
@@ -275,8 +279,8 @@ impl State {
     }
 }
 
-/// Whether a segment's rights allow every access that flat code makes: present, readable code or writable data that grows up.
-fn is_plain_flat(a: u16) -> bool {
+/// Whether a segment's rights allow all that its kind can: present, readable code or writable data that grows up.
+fn is_plain(a: u16) -> bool {
     let code = a & 8 != 0;
     a & attr::P != 0
         && a & attr::S != 0

@@ -50,12 +50,15 @@ fn repeat(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let w = address_width(op);
     let mut count = cpu.reg(w, RCX);
     let mut counted = 1;
+    // Debug traps come after each iteration (SDM vol. 3B, 18.3.1.4).
+    let stepping = cpu.state.mode & mode::DEBUG != 0;
     while count != 0 {
         let room = cpu.state.clock.budget.max(0) as u64 + counted;
         if room == 0 || counted == 0 && cpu.state.clock.attention != 0 {
             return Err(Stop::Again);
         }
-        let mut done = bulk(cpu, op, count.min(room))?;
+        let most = if stepping { 1 } else { count.min(room) };
+        let mut done = bulk(cpu, op, most)?;
         if done == 0 {
             // Counted before it runs, as every instruction is: should it fault, or look at the time.
             if counted == 0 {
@@ -71,6 +74,9 @@ fn repeat(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         cpu.set_reg(w, RCX, count);
         if ends(cpu, op) {
             break;
+        }
+        if stepping && count != 0 {
+            return Err(Stop::Again);
         }
     }
     Ok(())
@@ -166,7 +172,7 @@ fn element(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
             cpu.note_code_writes();
             let place = place.map_err(|stop| cpu.memory_fault(stop))?;
             let port = cpu.reg(Width::W, RDX) as u16;
-            let v = cpu.bus.port_in(&mut cpu.state.clock, port, w.bytes());
+            let v = cpu.read_port(port, w.bytes());
             cpu.store_rmw(w, place, v as u64 & w.mask());
             advance(cpu, op, RDI, 1);
         }
@@ -174,9 +180,7 @@ fn element(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
             let from = address(cpu, op, op.seg, RSI, false)?;
             let v = cpu.load(w, from)?;
             let port = cpu.reg(Width::W, RDX) as u16;
-            cpu.bus
-                .port_out(&mut cpu.state.clock, port, w.bytes(), v as u32);
-            cpu.note_code_writes();
+            cpu.write_port(port, w.bytes(), v as u32);
             advance(cpu, op, RSI, 1);
         }
     }

@@ -56,6 +56,10 @@ pub enum Effect<B> {
     /// The model has room for outside input again, after it took less than it was offered.
     InputReady,
     Power(PowerEvent),
+    /// The A20 gate opens or closes: the CPU's addresses have their bit 20, or not.
+    A20 {
+        open: bool,
+    },
 }
 
 /// Where in the byte buffer of an [`Effects`] a payload lies.
@@ -97,6 +101,7 @@ impl<B> Effect<B> {
             Effect::CancelTimer { timer } => Effect::CancelTimer { timer },
             Effect::InputReady => Effect::InputReady,
             Effect::Power(event) => Effect::Power(event),
+            Effect::A20 { open } => Effect::A20 { open },
         }
     }
 }
@@ -175,6 +180,10 @@ impl Effects {
 
     pub fn power(&mut self, event: PowerEvent) {
         self.list.push(Effect::Power(event));
+    }
+
+    pub fn a20(&mut self, open: bool) {
+        self.list.push(Effect::A20 { open });
     }
 
     pub fn input_ready(&mut self) {

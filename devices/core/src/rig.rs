@@ -65,6 +65,7 @@ pub struct Rig {
     pub edges: Vec<(u16, bool)>,
     pub vectors: Vec<u16>,
     pub power: Vec<PowerEvent>,
+    pub a20: Vec<bool>,
     /// Bytes that the device posted.
     pub posted: Vec<u8>,
     pub input_ready: bool,
@@ -89,6 +90,7 @@ impl Rig {
             edges: Vec::new(),
             vectors: Vec::new(),
             power: Vec::new(),
+            a20: Vec::new(),
             posted: Vec::new(),
             input_ready: false,
             timers: BTreeMap::new(),
@@ -275,6 +277,7 @@ impl Rig {
             }
             Effect::InputReady => self.input_ready = true,
             Effect::Power(event) => self.power.push(event),
+            Effect::A20 { open } => self.a20.push(open),
         }
     }
 

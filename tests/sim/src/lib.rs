@@ -29,6 +29,9 @@ pub struct Config {
     pub disk: Option<Vec<u8>>,
     pub script: Vec<ScriptStep>,
     pub engine: Mode,
+    /// With [`Mode::Jit`]: translate in line what was started so often, instead of behind the guest's back. For programs that
+    /// are too short to become hot.
+    pub threshold: Option<u32>,
     pub vtime_limit_ns: Option<u64>,
     /// How often the trail has a point.
     pub hash_every_ns: Option<u64>,
@@ -47,6 +50,7 @@ impl Default for Config {
             disk: None,
             script: Vec::new(),
             engine: Mode::Interp,
+            threshold: None,
             vtime_limit_ns: None,
             hash_every_ns: None,
             echo: None,
@@ -253,7 +257,10 @@ fn build(config: Config) -> (Machine, Memory) {
     };
     let machine = Machine::new(
         cpu,
-        Engine::new(config.engine),
+        match config.threshold {
+            Some(threshold) => Engine::inline(threshold),
+            None => Engine::new(config.engine),
+        },
         reboot,
         Box::new(move || vec![(0, bytes)]),
         options,

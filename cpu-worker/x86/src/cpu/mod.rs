@@ -18,6 +18,12 @@ pub const SHADOW_STI: u32 = 1;
 /// [`State::shadow`] after a load of SS: no interrupt and no debug trap before the next instruction is done.
 pub const SHADOW_SS: u32 = 2;
 
+/// Added to [`SHADOW_SS`]: a data breakpoint was met, and its trap comes when the shadow ends.
+pub(crate) const SHADOW_TRAP: u32 = 4;
+
+/// The enable bits of DR7.
+pub(crate) const DR7_ENABLED: u64 = 0xff;
+
 /// A vCPU. `repr(C)` with the state first: the pinned register of emitted code points here.
 #[repr(C)]
 pub struct Cpu {
@@ -28,6 +34,8 @@ pub struct Cpu {
     pub model: Model,
     /// Interrupts and exceptions delivered.
     pub events: u64,
+    /// Port and bytes of the last access to a port, for breakpoints.
+    pub(crate) last_port: Option<(u16, u32)>,
     pub bus: Box<dyn Bus>,
 }
 
@@ -49,6 +57,7 @@ impl Cpu {
             fault: Fault::UD,
             model,
             events: 0,
+            last_port: None,
             bus,
         };
         cpu.reset();
@@ -116,6 +125,8 @@ impl Cpu {
             ac: s.rflags & flags::AC != 0,
             long: word & mode::LONG != 0,
             flat: word & mode::FLAT != 0,
+            pdpte: s.pdpte,
+            a20_closed: s.a20 == 0,
         };
         if regs != *self.mmu.regs() {
             if s.clock.rehearsal != rehearsal::NONE && self.mmu.would_flush(&regs) {
@@ -124,6 +135,8 @@ impl Cpu {
             }
             self.mmu.configure(&regs);
         }
+        let watching = self.state.dr[7] & DR7_ENABLED != 0;
+        self.mmu.set_watching(watching);
     }
 
     /// Holds interrupts off until the next instruction is done.

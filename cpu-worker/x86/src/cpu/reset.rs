@@ -59,6 +59,7 @@ impl Default for State {
             cr2: 0,
             cr3: 0,
             cr4: 0,
+            pdpte: [0; 4],
             xcr0: 1,
             dr: [0; 8],
             x87: X87 {
@@ -159,6 +160,7 @@ impl State {
         let arrays = [
             &words[..],
             &self.dr,
+            &self.pdpte,
             &self.mtrr_fixed,
             &self.mtrr_variable,
             &self.rng,

@@ -253,9 +253,10 @@ fn is_written(i: &Instruction) -> bool {
 pub(crate) fn apply_segment(c: &Ctx, op: &mut Op) {
     if matches!(op.seg, Seg::Fs | Seg::Gs) {
         op.flags |= OpFlags::SEG_BASE;
-        if !c.is(mode::LONG) {
-            op.flags |= OpFlags::SEG_CHECK;
-        }
+    }
+    // Flat says nothing of FS and GS, nor that CS may be written.
+    if matches!(op.seg, Seg::Fs | Seg::Gs | Seg::Cs) && !c.is(mode::LONG) {
+        op.flags |= OpFlags::SEG_CHECK;
     }
     // However flat it is, code cannot be written.
     if op.seg == Seg::Cs && !c.is(mode::LONG) {

@@ -275,6 +275,11 @@ impl BlockCache {
         if cpu.state.clock.budget <= 0 {
             return Some(Exit::Budget);
         }
+        // Before the fetch, which may fault (SDM vol. 3A, table 6-2).
+        if cpu.meets_code_breakpoint() {
+            cpu.state.clock.budget -= 1;
+            return cpu.debug_trap();
+        }
         // Blocks are the same with and without a debug trap to come.
         let id = match self.enter(cpu, (NONE, 0), cpu.state.mode & !mode::DEBUG) {
             Ok(id) | Err(Refusal::Single(id)) => id,

@@ -5,16 +5,21 @@
 
 use super::run::{Exit, Flow, execute, stopped};
 use crate::bus::attention;
-use crate::cpu::{Cpu, SHADOW_SS, cut};
+use crate::cpu::{Cpu, DR7_ENABLED, SHADOW_SS, SHADOW_TRAP};
 use crate::exception::Stop;
 use crate::flags::{RF, TF};
-use crate::op::{Arg, Kind, Op, OpFlags, RSP};
-use crate::state::mode;
+use crate::op::Op;
+use crate::state::{cr, mode};
 
 /// DR6.BS: a single-step trap.
 const DR6_BS: u64 = 1 << 14;
-/// The enable bits of DR7.
-const DR7_ENABLED: u64 = 0xff;
+
+/// The types of breakpoints: the R/W fields of DR7.
+mod kind {
+    pub(super) const CODE: u64 = 0;
+    pub(super) const PORT: u64 = 2;
+    pub(super) const READ_WRITE: u64 = 3;
+}
 
 impl Cpu {
     /// Whether the next instruction must be executed by [`Cpu::step`].
@@ -23,53 +28,63 @@ impl Cpu {
         self.state.shadow != 0 || self.state.mode & mode::DEBUG != 0
     }
 
-    /// Executes `op`, which is the instruction at RIP; traps and faults are delivered. The budget must not be used up. An exit if the
-    /// engine cannot go on: never [`Exit::Hot`] or [`Exit::Tagged`].
+    /// Executes `op`, which is the instruction at RIP; traps and faults are delivered. The budget must not be used up, and no code
+    /// breakpoint be met. An exit if the engine cannot go on: never [`Exit::Hot`] or [`Exit::Tagged`].
     pub fn step(&mut self, op: &Op) -> Option<Exit> {
         let flags = self.state.rflags;
-        let watching = self.state.dr[7] & DR7_ENABLED != 0;
-        if watching && flags & RF == 0 && self.code_breakpoint() {
-            self.state.clock.budget -= 1;
-            return self.debug_trap();
-        }
-        let data_hit = watching && self.data_breakpoint(op);
         let shadow = std::mem::take(&mut self.state.shadow);
-        let (cpl, events) = (self.state.cpl(), self.events);
+        // RF is good for one instruction; one that goes on later, or faults, keeps it.
+        if flags & RF != 0 {
+            self.state.rflags &= !RF;
+            self.update_mode();
+        }
+        let watching = self.state.dr[7] & DR7_ENABLED != 0;
+        self.last_port = None;
+        self.mmu.take_touched();
         self.state.clock.attention &= !attention::DEBUG;
+        let (cpl, events) = (self.state.cpl(), self.events);
+        let mut again = false;
         let exit = match execute(self, std::slice::from_ref(op)) {
             Flow::Budget => Some(Exit::Budget),
             Flow::Stopped(Stop::Again, rip, _) => {
                 self.state.set_rip(rip);
+                again = true;
                 None
             }
+            Flow::Stopped(Stop::Halt, ..) => Some(Exit::Halt),
             Flow::Stopped(stop, rip, _) => {
                 let exit = stopped(self, op, stop, rip);
                 self.end_step(shadow);
                 return exit;
             }
-            Flow::End | Flow::Attention => {
-                if flags & RF != 0 && self.events == events {
-                    self.state.rflags &= !RF;
-                    self.update_mode();
-                }
-                None
-            }
+            Flow::End | Flow::Attention => None,
         };
-        self.end_step(shadow);
         // Entering a handler or the kernel with TF cleared swallows the trap.
         let entered =
             self.events != events || self.state.cpl() < cpl && self.state.rflags & TF == 0;
-        let single = flags & TF != 0 && !entered && self.state.shadow != SHADOW_SS;
+        let met = watching && self.meets_access_breakpoint();
+        let held = self.state.shadow & SHADOW_SS != 0;
+        if held && met {
+            self.state.shadow |= SHADOW_TRAP;
+        }
+        let single = flags & TF != 0 && !entered && !held;
+        let trap = single || met && !held || shadow & SHADOW_TRAP != 0;
+        if again && (trap || flags & RF != 0) {
+            self.state.rflags |= RF;
+            self.update_mode();
+        }
+        self.end_step(shadow);
+        if !trap || exit == Some(Exit::Budget) {
+            return exit;
+        }
         if single {
             self.state.dr[6] |= DR6_BS;
         }
-        if (single || data_hit) && exit.is_none() {
-            return self.debug_trap();
-        }
-        exit
+        self.debug_trap()
     }
 
-    fn debug_trap(&mut self) -> Option<Exit> {
+    /// Delivers #DB.
+    pub(super) fn debug_trap(&mut self) -> Option<Exit> {
         self.deliver_debug_trap().err().map(|_| Exit::Shutdown)
     }
 
@@ -83,77 +98,47 @@ impl Cpu {
         }
     }
 
-    /// Whether an instruction breakpoint is set at RIP; notes it in DR6.
-    fn code_breakpoint(&mut self) -> bool {
+    /// Whether an instruction breakpoint is set at RIP and RF does not hide it; noted in DR6.
+    pub(super) fn meets_code_breakpoint(&mut self) -> bool {
+        if self.state.dr[7] & DR7_ENABLED == 0 || self.state.rflags & RF != 0 {
+            return false;
+        }
         let at = self.linear_rip();
-        let hits = (0..4)
-            .filter(|&n| {
-                let (enabled, kind) = self.breakpoint(n);
-                enabled && kind & 3 == 0 && self.state.dr[n] == at
+        self.note_breakpoints(|kind, _, address| kind == kind::CODE && address == at)
+    }
+
+    /// Whether the instruction just executed accessed what a data or port breakpoint covers; noted in DR6.
+    fn meets_access_breakpoint(&mut self) -> bool {
+        let touched = self.mmu.take_touched();
+        let ports = match self.last_port {
+            Some(used) if self.state.cr4 & cr::CR4_DE != 0 => Some(used),
+            _ => None,
+        };
+        self.note_breakpoints(|kind, bytes, address| {
+            let base = address & !(bytes - 1);
+            let covers = |at: u64, len: u32| at < base + bytes && base < at.wrapping_add(len.into());
+            match kind {
+                kind::CODE => false,
+                kind::PORT => ports.is_some_and(|(port, n)| covers(port.into(), n)),
+                _ => touched
+                    .iter()
+                    .any(|t| (t.write || kind == kind::READ_WRITE) && covers(t.va, t.bytes)),
+            }
+        })
+    }
+
+    /// Sets the bits of DR6 for the enabled breakpoints of which `is_met(kind, bytes, address)` holds; whether there were any.
+    fn note_breakpoints(&mut self, is_met: impl Fn(u64, u64, u64) -> bool) -> bool {
+        let dr7 = self.state.dr[7];
+        let bits = (0..4)
+            .filter(|n| dr7 >> (2 * n) & 3 != 0)
+            .filter(|n| {
+                let field = dr7 >> (16 + 4 * n);
+                let bytes = [1, 2, 8, 4][(field >> 2) as usize & 3];
+                is_met(field & 3, bytes, self.state.dr[*n as usize])
             })
             .fold(0, |bits, n| bits | 1 << n);
-        self.state.dr[6] |= hits;
-        hits != 0
-    }
-
-    /// Whether breakpoint `n` is enabled, and its type (bits 0 and 1) and length (bits 2 and 3).
-    fn breakpoint(&self, n: usize) -> (bool, u64) {
-        let dr7 = self.state.dr[7];
-        (dr7 >> (2 * n) & 3 != 0, dr7 >> (16 + 4 * n) & 15)
-    }
-
-    /// Whether a data breakpoint covers the explicit memory operand of `op`, or its stack access; notes it in DR6.
-    fn data_breakpoint(&mut self, op: &Op) -> bool {
-        let mut accesses = Vec::new();
-        if let Some(access) = operand_access(self, op) {
-            accesses.push(access);
-        }
-        if let Some(access) = stack_access(self, op) {
-            accesses.push(access);
-        }
-        let mut hits = 0;
-        for n in 0..4 {
-            let (enabled, kind) = self.breakpoint(n);
-            let bytes = [1, 2, 8, 4][(kind >> 2) as usize & 3];
-            let base = self.state.dr[n] & !(bytes - 1);
-            for &(at, len, write) in &accesses {
-                let touches = at < base + bytes && base < at.wrapping_add(len);
-                if enabled && touches && (kind & 3 == 3 || kind & 3 == 1 && write) {
-                    hits |= 1 << n;
-                }
-            }
-        }
-        self.state.dr[6] |= hits;
-        hits != 0
-    }
-}
-
-/// Address, bytes and whether it is written, of an explicit memory operand.
-fn operand_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
-    let write = op.dst_arg == Arg::Mem;
-    if !write && op.src_arg != Arg::Mem || op.kind == Kind::Lea {
-        return None;
-    }
-    let offset = cut(op.addr, cpu.offset(op));
-    let base = if op.has(OpFlags::SEG_BASE) {
-        cpu.state.segment(op.seg).base
-    } else {
-        0
-    };
-    let reads_only = matches!(op.kind, Kind::Cmp | Kind::Test | Kind::Bt);
-    Some((
-        offset.wrapping_add(base),
-        op.width.bytes() as u64,
-        write && !reads_only,
-    ))
-}
-
-fn stack_access(cpu: &mut Cpu, op: &Op) -> Option<(u64, u64, bool)> {
-    let bytes = op.width.bytes() as u64;
-    let sp = cpu.state.gpr[RSP as usize] & op.stack_width().mask();
-    match op.kind {
-        Kind::Push | Kind::Call | Kind::CallInd => Some((sp.wrapping_sub(bytes), bytes, true)),
-        Kind::Pop | Kind::Ret => Some((sp, bytes, false)),
-        _ => None,
+        self.state.dr[6] |= bits;
+        bits != 0
     }
 }

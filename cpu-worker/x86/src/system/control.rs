@@ -85,7 +85,10 @@ impl Cpu {
         if bad {
             return Err(self.gp(0));
         }
+        let reload = (v ^ s.cr0) & (CR0_PG | CR0_CD | CR0_NW) != 0;
+        let pdpte = self.pdptes(paging && reload && !lme, s.cr4, s.cr3)?;
         let s = &mut self.state;
+        s.pdpte = pdpte;
         s.cr0 = v & CR0_KNOWN | CR0_ET;
         if paging && lme {
             s.efer |= EFER_LMA;
@@ -103,10 +106,22 @@ impl Cpu {
         if self.state.mode & mode::LMA != 0 && v >> PHYS_BITS != 0 {
             return Err(self.gp(0));
         }
+        let s = &self.state;
+        let active = s.cr0 & CR0_PG != 0 && s.mode & mode::LMA == 0;
+        self.state.pdpte = self.pdptes(active, s.cr4, v)?;
         self.state.cr3 = v;
         self.mmu.load_cr3(v, keep);
         self.update_mode();
         Ok(())
+    }
+
+    /// PAE's four top entries as they must become: read anew if `reload` holds and PAE paging is what `cr4` chooses, else as they are.
+    /// Reserved bits in them are #GP(0) (SDM vol. 3A, 4.4.1).
+    pub(crate) fn pdptes(&mut self, reload: bool, cr4: u64, cr3: u64) -> Result<[u64; 4], Stop> {
+        if !reload || cr4 & CR4_PAE == 0 {
+            return Ok(self.state.pdpte);
+        }
+        self.mmu.read_pdptes(cr3).ok_or_else(|| self.gp(0))
     }
 
     fn cr4_known(&self) -> u64 {
@@ -140,6 +155,9 @@ impl Cpu {
         if bad {
             return Err(self.gp(0));
         }
+        let changed = (v ^ s.cr4) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) != 0;
+        let reload = changed && !lma && s.cr0 & CR0_PG != 0;
+        self.state.pdpte = self.pdptes(reload, v, s.cr3)?;
         self.state.cr4 = v;
         self.update_mode();
         Ok(())

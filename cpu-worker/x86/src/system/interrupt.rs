@@ -10,10 +10,10 @@ use super::segments::null_segment;
 use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::exception::{Fault, Stop, Vector};
-use crate::flags::{IF, NT, RF, TF, VM};
+use crate::flags::{IF, IOPL, NT, RF, TF, VIF, VM};
 use crate::interp::signed_48;
 use crate::op::{RSP, Seg};
-use crate::state::{Segment, attr, mode};
+use crate::state::{Segment, attr, cr, mode};
 
 /// Where an interrupt comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,8 +185,69 @@ impl Cpu {
             return Err(self.gate_fault(event, Vector::GeneralProtection));
         }
         let vector = self.read_system(self.state.idtr.base.wrapping_add(at), 4)?;
+        self.push_paragraph_frame(self.state.eflags())?;
+        self.state.rflags &= !(IF | TF | RF | crate::flags::AC);
+        self.jump_to_paragraph(vector);
+        Ok(())
+    }
+
+    /// INT n in virtual-8086 mode: to the program's own handler where CR4.VME is set and the task's redirection bitmap has a
+    /// zero, else through the IDT if IOPL is 3, else #GP(0) (SDM vol. 3B, 21.3.3, table 21-2).
+    pub(crate) fn v86_interrupt(&mut self, vector: u8) -> Result<(), Stop> {
+        let trusted = self.state.rflags & IOPL == IOPL;
+        if self.state.cr4 & cr::CR4_VME != 0 && !self.is_kept_interrupt(vector)? {
+            return self.redirect_interrupt(vector, trusted);
+        }
+        if !trusted {
+            return Err(self.gp(0));
+        }
+        self.software_interrupt(vector, Source::Software)
+    }
+
+    /// The vector's bit in the software interrupt redirection bitmap: the 32 bytes before the I/O permission bitmap.
+    fn is_kept_interrupt(&mut self, vector: u8) -> Result<bool, Stop> {
+        let tr = *self.state.segment(Seg::Tr);
+        if tr.attr & 8 == 0 || tr.limit < 0x67 {
+            return Err(self.gp(0));
+        }
+        let ports = self.read_system(tr.base.wrapping_add(0x66), 2)?;
+        let at = (ports + (vector / 8) as u64).wrapping_sub(32);
+        if at > tr.limit as u64 {
+            return Err(self.gp(0));
+        }
+        let bits = self.read_system(tr.base.wrapping_add(at), 1)?;
+        Ok(bits >> (vector % 8) & 1 != 0)
+    }
+
+    /// Enters the virtual-8086 program's handler, whose address stands at linear address 4 * vector.
+    fn redirect_interrupt(&mut self, vector: u8, trusted: bool) -> Result<(), Stop> {
+        let target = self.read_memory(vector as u64 * 4, 4)?;
+        let (flags, cleared) = if trusted {
+            (self.state.eflags(), IF)
+        } else {
+            (self.virtual_flags_image(), VIF)
+        };
+        self.push_paragraph_frame(flags)?;
+        self.state.rflags &= !(cleared | TF | RF);
+        self.jump_to_paragraph(target);
+        self.events += 1;
+        self.update_mode();
+        Ok(())
+    }
+
+    /// CS:IP from the four bytes of a vector.
+    fn jump_to_paragraph(&mut self, vector: u64) {
+        let selector = (vector >> 16) as u16;
+        let cs = &mut self.state.seg[Seg::Cs as usize];
+        cs.selector = selector;
+        cs.base = (selector as u64) << 4;
+        self.state.set_rip(vector & 0xffff);
+    }
+
+    /// Pushes FLAGS, CS and IP, 16 bits each. The stack pointer moves only when all are written.
+    fn push_paragraph_frame(&mut self, flags: u64) -> Result<(), Stop> {
         let frame = [
-            self.state.eflags(),
+            flags,
             self.state.segment(Seg::Cs).selector as u64,
             self.state.rip(),
         ];
@@ -199,12 +260,6 @@ impl Cpu {
             self.write_memory(at, 2, v & 0xffff)?;
         }
         self.state.gpr[RSP as usize] = sp;
-        self.state.rflags &= !(IF | TF | RF | crate::flags::AC);
-        let selector = (vector >> 16) as u16;
-        let cs = &mut self.state.seg[Seg::Cs as usize];
-        cs.selector = selector;
-        cs.base = (selector as u64) << 4;
-        self.state.set_rip(vector & 0xffff);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! IRET in every mode, and the reading of far frames that RETF shares (SDM vol. 2A, IRET).
 
 use super::descriptor::selector_code;
+use super::flags::Interruptibility;
 use super::segments::null_segment;
 use super::task::{Why, v86_segment};
 use crate::bus::attention;
@@ -147,9 +148,6 @@ pub(crate) fn iret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         return iret_real(cpu, op);
     }
     if cpu.state.mode & mode::V86 != 0 {
-        if cpu.state.rflags & IOPL != IOPL {
-            return Err(cpu.gp(0));
-        }
         return iret_real(cpu, op);
     }
     if cpu.state.rflags & NT != 0 {
@@ -165,7 +163,12 @@ pub(crate) fn iret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     iret_protected(cpu, op)
 }
 
+/// IRET of real and virtual-8086 mode, where VIF may stand for IF.
 fn iret_real(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let whose = cpu.v86_interruptibility(op.width);
+    if whose == Interruptibility::Denied {
+        return Err(cpu.gp(0));
+    }
     let mut stack = Popper::new(cpu, op);
     let rip = stack.pop(cpu, op)?;
     let cs = stack.pop(cpu, op)? as u16;
@@ -174,10 +177,15 @@ fn iret_real(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     if rip > s.limit as u64 {
         return Err(cpu.gp(0));
     }
+    let mut mask = ARITH | TF | IF | DF | NT;
+    if whose == Interruptibility::Virtual {
+        cpu.check_virtual_flags(flags)?;
+        cpu.set_virtual_if(flags);
+        mask &= !IF;
+    }
     stack.commit(cpu, op);
     cpu.set_segment(Seg::Cs, s);
     cpu.state.set_rip(rip);
-    let mut mask = ARITH | TF | IF | DF | NT;
     if op.width != Width::W {
         mask |= RF | AC | ID;
     }

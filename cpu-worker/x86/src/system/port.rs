@@ -1,5 +1,6 @@
 //! IN and OUT, and the permission to use a port (SDM vol. 1, 18.5).
 
+use crate::bus::attention;
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::Stop;
@@ -31,6 +32,27 @@ impl Cpu {
         }
         Ok(())
     }
+
+    /// Reads a port that the program may use.
+    pub(crate) fn read_port(&mut self, port: u16, bytes: u32) -> u32 {
+        self.last_port = Some((port, bytes));
+        let v = self.bus.port_in(&mut self.state.clock, port, bytes);
+        self.note_code_writes();
+        v
+    }
+
+    /// Writes one. The A20 gate hangs on a port, so that the addresses of all that follows may change here.
+    pub(crate) fn write_port(&mut self, port: u16, bytes: u32, v: u32) {
+        self.last_port = Some((port, bytes));
+        self.bus.port_out(&mut self.state.clock, port, bytes, v);
+        self.note_code_writes();
+        let open = u32::from(self.bus.a20_is_open());
+        if open != self.state.a20 {
+            self.state.a20 = open;
+            self.update_mode();
+            self.state.clock.attention |= attention::MODE;
+        }
+    }
 }
 
 fn port(cpu: &mut Cpu, op: &Op, at: Arg) -> u16 {
@@ -46,9 +68,8 @@ pub(crate) fn port_in(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let port = port(cpu, op, op.src_arg);
     let bytes = op.width.bytes();
     cpu.check_port(port, bytes)?;
-    let v = cpu.bus.port_in(&mut cpu.state.clock, port, bytes);
+    let v = cpu.read_port(port, bytes);
     cpu.set_reg(op.width, RAX, v as u64 & op.width.mask());
-    cpu.note_code_writes();
     Ok(())
 }
 
@@ -58,7 +79,6 @@ pub(crate) fn port_out(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let bytes = op.width.bytes();
     cpu.check_port(port, bytes)?;
     let v = cpu.reg(op.width, RAX) as u32;
-    cpu.bus.port_out(&mut cpu.state.clock, port, bytes, v);
-    cpu.note_code_writes();
+    cpu.write_port(port, bytes, v);
     Ok(())
 }

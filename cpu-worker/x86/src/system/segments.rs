@@ -46,15 +46,24 @@ impl Cpu {
         if seg == Seg::Ss {
             return self.fetch_stack_segment(selector, self.state.cpl(), Vector::GeneralProtection);
         }
+        self.fetch_data_segment(selector, Vector::GeneralProtection)
+    }
+
+    /// A segment for DS, ES, FS or GS in protected mode; `vector` is #GP for loads and #TS for those of a new task.
+    pub(crate) fn fetch_data_segment(
+        &mut self,
+        selector: u16,
+        vector: Vector,
+    ) -> Result<Segment, Stop> {
         if selector & 0xfffc == 0 {
             return Ok(null_segment(selector));
         }
-        let d = self.read_descriptor(selector, Vector::GeneralProtection)?;
+        let d = self.read_descriptor(selector, vector)?;
         let rpl = selector as u8 & 3;
         let readable = d.is_segment() && (!d.is_code() || d.bit_1());
         let free = d.is_code() && d.is_conforming();
         if !readable || !free && (rpl > d.dpl() || self.state.cpl() > d.dpl()) {
-            return Err(self.gp(selector_code(selector)));
+            return Err(self.raise(Fault::with_code(vector, selector_code(selector))));
         }
         if !d.present() {
             return Err(self.not_present(selector));
@@ -73,7 +82,7 @@ impl Cpu {
             s.limit = 0xffff;
             s.attr = attr::P | attr::S | 3 << attr::DPL_SHIFT | 3;
         } else if seg == Seg::Cs {
-            s.attr = attr::P | attr::S | 3;
+            s.attr = attr::P | attr::S | s.attr & attr::DB | 3;
         }
         s
     }

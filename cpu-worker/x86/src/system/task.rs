@@ -176,15 +176,21 @@ impl Cpu {
         self.state.set_eflags(flags);
         self.state.gpr[..8].copy_from_slice(&new.general);
         self.state.set_rip(new.ip);
-        // The selectors are in place before their descriptors are looked at, so that a fault finds them there.
+        // The selectors are in place before their descriptors are looked at, so that a fault in the new task finds them there.
         for (n, &seg) in SEGMENTS.iter().enumerate() {
             self.state.seg[seg as usize] = null_segment(new.selectors[n]);
         }
         self.state.seg[Seg::Ldtr as usize] = null_segment(new.ldt);
-        self.load_task_segments(new)
+        match self.load_task_segments(new) {
+            // The switch itself is done: the handler returns into the new task, not to what switched.
+            Err(Stop::Fault) => self.deliver_fault(),
+            other => other,
+        }
     }
 
     fn load_task_segments(&mut self, new: Task) -> Result<(), Stop> {
+        let paging = self.state.cr0 & cr::CR0_PG != 0;
+        self.state.pdpte = self.pdptes(new.wide && paging, self.state.cr4, self.state.cr3)?;
         if new.flags & VM != 0 {
             self.update_mode();
             for (n, &seg) in SEGMENTS.iter().enumerate() {
@@ -197,7 +203,10 @@ impl Cpu {
         self.state.seg[Seg::Ss as usize].attr = (cpl as u16) << attr::DPL_SHIFT;
         self.update_mode();
         if new.ldt & 0xfffc != 0 {
-            let d = self.read_descriptor(new.ldt, Vector::InvalidTss)?;
+            let d = match new.ldt & 4 {
+                0 => self.read_descriptor(new.ldt, Vector::InvalidTss)?,
+                _ => Descriptor(0),
+            };
             if d.is_segment() || d.system_type() != kind::LDT || !d.present() {
                 let fault = Fault::with_code(Vector::InvalidTss, selector_code(new.ldt));
                 return Err(self.raise(fault));
@@ -206,8 +215,16 @@ impl Cpu {
         }
         let cs = new.selectors[Seg::Cs as usize];
         let d = self.read_descriptor(cs, Vector::InvalidTss)?;
-        if !d.is_code() || !d.present() {
+        let privileged = if d.is_conforming() {
+            d.dpl() <= cpl
+        } else {
+            d.dpl() == cpl
+        };
+        if cs & 0xfffc == 0 || !d.is_code() || !privileged {
             return Err(self.raise(Fault::with_code(Vector::InvalidTss, selector_code(cs))));
+        }
+        if !d.present() {
+            return Err(self.not_present(cs));
         }
         self.mark_accessed(cs, d)?;
         self.state.seg[Seg::Cs as usize] = d.segment(cs);
@@ -215,10 +232,13 @@ impl Cpu {
         let ss = self.fetch_stack_segment(ss, cpl, Vector::InvalidTss)?;
         self.state.seg[Seg::Ss as usize] = ss;
         for seg in [Seg::Es, Seg::Ds, Seg::Fs, Seg::Gs] {
-            let s = self.fetch_segment(seg, new.selectors[seg as usize])?;
+            let s = self.fetch_data_segment(new.selectors[seg as usize], Vector::InvalidTss)?;
             self.state.seg[seg as usize] = s;
         }
         self.update_mode();
+        if new.ip > self.state.segment(Seg::Cs).limit as u64 {
+            return Err(self.gp(0));
+        }
         if new.trap {
             self.state.dr[6] |= 1 << 15;
             return self.deliver_debug_trap();

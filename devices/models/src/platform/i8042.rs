@@ -7,9 +7,9 @@
 //! command byte is stuck at one, which is how drivers find that out.
 //!
 //! Not modelled: key strokes, scan-code translation, timing of the keyboard's clock (an answer is in the output buffer at
-//! once), the effect of A20 on addresses (the bit is kept).
+//! once).
 //!
-//! Invariant: line 0 (IRQ 1) is high exactly while the output buffer holds a byte of the keyboard and command byte bit 0 is set.
+//! Invariants: the A20 gate is as the output port's bit 1 says; line 0 (IRQ 1) is high exactly while the output buffer holds a byte of the keyboard and command byte bit 0 is set.
 
 use std::collections::VecDeque;
 
@@ -157,8 +157,17 @@ impl I8042 {
                 if value & 1 != 0 {
                     cx.effects.power(PowerEvent::Reset);
                 }
-                self.state.output_port = self.state.output_port & !OUTPUT_A20 | value & OUTPUT_A20;
+                let kept = self.state.output_port & !OUTPUT_A20;
+                self.set_output_port(kept | value & OUTPUT_A20, cx);
             }
+        }
+    }
+
+    fn set_output_port(&mut self, value: u8, cx: &mut Cx<'_>) {
+        let changed = self.state.output_port ^ value;
+        self.state.output_port = value;
+        if changed & OUTPUT_A20 != 0 {
+            cx.effects.a20(value & OUTPUT_A20 != 0);
         }
     }
 
@@ -179,8 +188,8 @@ impl I8042 {
             0xD1 => s.expect = Expect::OutputPort,
             0xD2 | 0xD3 => s.expect = Expect::Loop,
             0xD4 => s.expect = Expect::Auxiliary,
-            0xDD => s.output_port &= !OUTPUT_A20,
-            0xDF => s.output_port |= OUTPUT_A20,
+            0xDD => self.set_output_port(self.state.output_port & !OUTPUT_A20, cx),
+            0xDF => self.set_output_port(self.state.output_port | OUTPUT_A20, cx),
             // Pulses the output lines whose bits are low; line 0 resets the machine.
             0xF0..=0xFF if command & 1 == 0 => cx.effects.power(PowerEvent::Reset),
             _ => {}
@@ -196,7 +205,7 @@ impl I8042 {
                 if value & OUTPUT_NO_RESET == 0 {
                     cx.effects.power(PowerEvent::Reset);
                 }
-                s.output_port = value | OUTPUT_NO_RESET;
+                self.set_output_port(value | OUTPUT_NO_RESET, cx);
             }
             Expect::Loop => s.answer(value, true),
             Expect::Auxiliary => {}
@@ -380,5 +389,7 @@ mod tests {
         assert_eq!(command(&mut rig, 0xD0, &[]), [0x01]);
         command(&mut rig, 0xDF, &[]);
         assert_eq!(rig.read(2, 0, 1), 2);
+        command(&mut rig, 0xD1, &[0x01]);
+        assert_eq!(rig.a20, [false, true, false], "each change is an effect");
     }
 }
