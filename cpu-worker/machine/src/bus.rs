@@ -37,7 +37,7 @@ impl Board {
         if let Some(at) = self.nearer_ns.take() {
             clock.pull_deadline(at);
         }
-        if self.irq.is_pending() {
+        if self.irq.is_pending() || self.irq.nmi_is_pending() {
             clock.attention |= attention::INTERRUPT;
         }
         if self.ram.code_written() {
@@ -252,6 +252,10 @@ impl Bus for Board {
 
     fn a20_is_open(&mut self) -> bool {
         self.a20_open
+    }
+
+    fn nmi_pending(&mut self) -> bool {
+        self.irq.nmi_is_pending()
     }
 
     fn take_nmi(&mut self) -> bool {

@@ -167,6 +167,11 @@ impl Interrupts {
         Some(self.lapic.ack())
     }
 
+    /// Whether an NMI waits.
+    pub fn nmi_is_pending(&self) -> bool {
+        self.nmi
+    }
+
     /// Takes a pending NMI.
     pub fn take_nmi(&mut self) -> bool {
         std::mem::take(&mut self.nmi)

@@ -1,8 +1,8 @@
 //! Register changes, PCID slots and invalidation (Intel SDM vol. 3A, 4.10.4).
 
 use crate::PagingRegs;
-use crate::paging::pdptes;
 use crate::mmu::{Mmu, Privilege, SLOTS, Slot};
+use crate::paging::pdptes;
 use crate::tlb::Scope;
 
 const DATA_KINDS: [Privilege; 3] = [Privilege::User, Privilege::Supervisor, Privilege::Smap];

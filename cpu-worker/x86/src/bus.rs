@@ -108,6 +108,10 @@ pub trait Bus: Send {
     fn a20_is_open(&mut self) -> bool {
         true
     }
+    /// Whether an NMI waits. It also sets [`attention::INTERRUPT`] when it comes up.
+    fn nmi_pending(&mut self) -> bool {
+        false
+    }
     /// Takes a pending NMI.
     fn take_nmi(&mut self) -> bool;
     /// The board itself, for the run loop that built it.

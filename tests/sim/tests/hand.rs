@@ -64,7 +64,10 @@ fn wanted(name: &str) -> Wanted {
 fn check(name: &str, who: &str, console: &[u8], wanted: &[String]) {
     let console = String::from_utf8_lossy(console).replace('\r', "");
     let pass = std::iter::once("pass").chain(wanted.iter().map(String::as_str));
-    let whole: Vec<&str> = (0..PASSES).flat_map(|_| pass.clone()).chain(["end"]).collect();
+    let whole: Vec<&str> = (0..PASSES)
+        .flat_map(|_| pass.clone())
+        .chain(["end"])
+        .collect();
     let mut lines = console.lines();
     for (n, want) in whole.iter().enumerate() {
         let (pass, line) = (n / (wanted.len() + 1) + 1, n % (wanted.len() + 1));
@@ -132,10 +135,10 @@ macro_rules! second_opinions {
 }
 
 hand_tests! {
-    segments gates
+    segments gates tasks taskfaults v86 vme debug interrupts
 }
 
 // Not those of what QEMU's translator leaves out: segment limits and rights.
 second_opinions! {
-    gates
+    gates tasks v86 debug interrupts
 }

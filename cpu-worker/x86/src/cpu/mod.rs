@@ -153,6 +153,13 @@ impl Cpu {
         }
     }
 
+    /// To be called when NMIs may have become unblocked: one that waits is brought to the run loop's attention.
+    pub(crate) fn nmi_unblocked(&mut self) {
+        if self.bus.nmi_pending() {
+            self.state.clock.attention |= attention::INTERRUPT;
+        }
+    }
+
     /// Takes a pending interrupt or NMI, if the state allows one now: it is delivered, the CPU leaves HLT, and true comes back. Clears
     /// [`attention::INTERRUPT`] in any case; unmasking sets it again.
     ///

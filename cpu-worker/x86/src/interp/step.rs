@@ -92,15 +92,18 @@ impl Cpu {
     fn end_step(&mut self, shadow: u32) {
         if shadow != 0 && self.state.shadow == 0 {
             self.interrupts_unmasked();
+            self.nmi_unblocked();
         }
         if self.needs_step() {
             self.state.clock.attention |= attention::DEBUG;
         }
     }
 
-    /// Whether an instruction breakpoint is set at RIP and RF does not hide it; noted in DR6.
+    /// Whether an instruction breakpoint is set at RIP and neither RF nor a load of SS just before hides it; noted in DR6.
     pub(super) fn meets_code_breakpoint(&mut self) -> bool {
-        if self.state.dr[7] & DR7_ENABLED == 0 || self.state.rflags & RF != 0 {
+        let s = &self.state;
+        let hidden = s.rflags & RF != 0 || s.shadow & SHADOW_SS != 0;
+        if s.dr[7] & DR7_ENABLED == 0 || hidden {
             return false;
         }
         let at = self.linear_rip();
@@ -116,7 +119,8 @@ impl Cpu {
         };
         self.note_breakpoints(|kind, bytes, address| {
             let base = address & !(bytes - 1);
-            let covers = |at: u64, len: u32| at < base + bytes && base < at.wrapping_add(len.into());
+            let covers =
+                |at: u64, len: u32| at < base + bytes && base < at.wrapping_add(len.into());
             match kind {
                 kind::CODE => false,
                 kind::PORT => ports.is_some_and(|(port, n)| covers(port.into(), n)),

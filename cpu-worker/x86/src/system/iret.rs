@@ -282,7 +282,9 @@ fn return_to_v86(
 }
 
 fn finish(cpu: &mut Cpu) {
-    cpu.state.nmi_blocked = 0;
+    if std::mem::take(&mut cpu.state.nmi_blocked) != 0 {
+        cpu.nmi_unblocked();
+    }
     cpu.update_mode();
     cpu.interrupts_unmasked();
     if cpu.state.rflags & flags::RF != 0 {

@@ -213,6 +213,10 @@ impl Cpu {
             }
             self.state.seg[Seg::Ldtr as usize] = d.segment(new.ldt);
         }
+        // The stack before the code, in table 8-1's order, so that the code segment's fault finds one.
+        let ss = new.selectors[Seg::Ss as usize];
+        let ss = self.fetch_stack_segment(ss, cpl, Vector::InvalidTss)?;
+        self.state.seg[Seg::Ss as usize] = ss;
         let cs = new.selectors[Seg::Cs as usize];
         let d = self.read_descriptor(cs, Vector::InvalidTss)?;
         let privileged = if d.is_conforming() {
@@ -228,9 +232,6 @@ impl Cpu {
         }
         self.mark_accessed(cs, d)?;
         self.state.seg[Seg::Cs as usize] = d.segment(cs);
-        let ss = new.selectors[Seg::Ss as usize];
-        let ss = self.fetch_stack_segment(ss, cpl, Vector::InvalidTss)?;
-        self.state.seg[Seg::Ss as usize] = ss;
         for seg in [Seg::Es, Seg::Ds, Seg::Fs, Seg::Gs] {
             let s = self.fetch_data_segment(new.selectors[seg as usize], Vector::InvalidTss)?;
             self.state.seg[seg as usize] = s;
