@@ -135,10 +135,10 @@ macro_rules! second_opinions {
 }
 
 hand_tests! {
-    segments gates tasks taskfaults v86 vme debug interrupts
+    segments gates tasks taskfaults v86 vme debug interrupts paging control smc
 }
 
 // Not those of what QEMU's translator leaves out: segment limits and rights.
 second_opinions! {
-    gates tasks v86 debug interrupts
+    gates tasks v86 debug interrupts paging
 }
