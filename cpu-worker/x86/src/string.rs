@@ -199,6 +199,11 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
     // Four gigabytes are far beyond a page; the cut only keeps the product in range.
     let bytes = max.min(4096) as u32 * step;
     let to = cut(op.addr, cpu.state.gpr[RDI as usize]);
+    // One that writes over itself goes on by what it has written.
+    let next = cpu.linear_rip();
+    if to < next && next.wrapping_sub(op.len as u64) < to.wrapping_add(bytes as u64) {
+        return Ok(0);
+    }
     if op.sub == form::STOS {
         let Some(span) = writable(cpu, to, bytes) else {
             return Ok(0);
