@@ -20,6 +20,13 @@ usage: cargo xtask COMMAND
           linux-cloud-trixie  Debian 13's cloud kernel, the same shell
           alpine              the cloud kernel with Alpine's user space from a tarball
           debian              a Debian 12 disk (qcow2) with systemd, python3 and gcc
+          linux-686           Debian 12's i386 kernel without PAE, the same shell
+          linux-686-pae       Debian 12's i386 kernel with PAE, the same shell
+          gnumach             GNU Mach for i386
+          gnumach-amd64       GNU Mach for amd64
+          memtest86-x64       memtest86+ of 64 bits
+          memtest86-ia32      memtest86+ of 32 bits
+          xen                 the Xen hypervisor
           bench               the cloud kernel with the programs of bench/guest
         --sources FILE        an apt source list to use instead of the machine's own
         --alpine-tarball FILE Alpine's mini root file system (.tar.gz)

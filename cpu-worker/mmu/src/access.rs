@@ -121,12 +121,18 @@ impl Mmu {
     /// See [`MemStop`].
     #[inline(always)]
     pub fn load(&mut self, va: u64, bytes: u32) -> Result<u64, MemStop> {
-        let host = self.fast(va, bytes, false);
-        if host != 0 {
-            // SAFETY: a tag without slow bits names a page of RAM, and all bytes lie in it.
-            return Ok(unsafe { read_host(host, bytes) });
+        match self.try_load(va, bytes) {
+            Some(v) => Ok(v),
+            None => self.load_as(self.kind, va, bytes),
         }
-        self.load_as(self.kind, va, bytes)
+    }
+
+    /// Loads 1, 2, 4 or 8 bytes if that needs no walk, which may set accessed bits, and meets no device.
+    #[inline(always)]
+    pub fn try_load(&mut self, va: u64, bytes: u32) -> Option<u64> {
+        let host = self.fast(va, bytes, false);
+        // SAFETY: a tag without slow bits names a page of RAM, and all bytes lie in it.
+        (host != 0).then(|| unsafe { read_host(host, bytes) })
     }
 
     /// Stores 1, 2, 4 or 8 bytes.
@@ -245,7 +251,7 @@ impl Mmu {
     /// slow way, so this keeps it short.
     #[inline]
     fn log_hit(&mut self, kind: Privilege, va: u64, bytes: u32) -> usize {
-        if !self.logging || bytes > 8 {
+        if !self.logging || self.watching || bytes > 8 {
             return 0;
         }
         let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);

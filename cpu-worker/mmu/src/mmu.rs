@@ -81,7 +81,7 @@ pub struct Mmu {
     pub(crate) tracking: bool,
     pub(crate) logging: bool,
     pub(crate) undo: Undo,
-    watching: bool,
+    pub(crate) watching: bool,
     /// What was accessed while watching.
     touched: Vec<Touched>,
 }

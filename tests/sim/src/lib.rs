@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use atoll_jit::{Engine, Mode};
+use atoll_jit::{Engine, Mode, Tier};
 use atoll_machine::{Backends, Lost, pc};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
@@ -29,9 +29,9 @@ pub struct Config {
     pub disk: Option<Vec<u8>>,
     pub script: Vec<ScriptStep>,
     pub engine: Mode,
-    /// With [`Mode::Jit`]: translate in line what was started so often, instead of behind the guest's back. For programs that
-    /// are too short to become hot.
-    pub threshold: Option<u32>,
+    /// Translate in line what was started so often, by one tier, instead of behind the guest's back: for programs that are too
+    /// short to become hot.
+    pub inline: Option<(u32, Tier)>,
     pub vtime_limit_ns: Option<u64>,
     /// How often the trail has a point.
     pub hash_every_ns: Option<u64>,
@@ -50,7 +50,7 @@ impl Default for Config {
             disk: None,
             script: Vec::new(),
             engine: Mode::Interp,
-            threshold: None,
+            inline: None,
             vtime_limit_ns: None,
             hash_every_ns: None,
             echo: None,
@@ -257,8 +257,8 @@ fn build(config: Config) -> (Machine, Memory) {
     };
     let machine = Machine::new(
         cpu,
-        match config.threshold {
-            Some(threshold) => Engine::inline(threshold),
+        match config.inline {
+            Some((threshold, tier)) => Engine::inline(threshold, tier),
             None => Engine::new(config.engine),
         },
         reboot,

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use atoll_jit::Mode;
+use atoll_jit::{Mode, Tier};
 use cpu_worker::Stopped;
 use machine_spec::CpuModel;
 
@@ -77,28 +77,35 @@ fn check(name: &str, who: &str, console: &[u8], wanted: &[String]) {
     assert_eq!(lines.next(), None, "{name} in {who} went on");
 }
 
-fn run(name: &str, engine: Mode, threshold: Option<u32>) -> sim::Outcome {
+fn run(name: &str, engine: Mode, inline: Option<(u32, Tier)>) -> sim::Outcome {
     sim::run(sim::Config {
         memory_bytes: 64 << 20,
         cpu: CpuModel::Max,
         kernel: std::fs::read(image(name)).expect("nasm wrote it"),
         engine,
-        threshold,
+        inline,
         vtime_limit_ns: Some(200_000_000),
         ..sim::Config::default()
     })
 }
 
-/// Runs a test in every engine: interpreted; translated as soon as anything is met a second time; both beside each other. The engines must agree in everything.
+/// Runs a test in every engine: interpreted, translated by either tier as soon as anything is met a second time, and both beside
+/// each other. They must agree in everything.
 fn hand(name: &str) {
     let wanted = wanted(name).manual;
     let interp = run(name, Mode::Interp, None);
     check(name, "the interpreter", &interp.console, &wanted);
     assert_eq!(interp.stopped, Stopped::PowerOff);
-    for (engine, threshold) in [(Mode::Jit, Some(2)), (Mode::Lockstep, None)] {
-        let other = run(name, engine, threshold);
-        check(name, &format!("{engine:?}"), &other.console, &wanted);
-        assert_eq!(other, interp, "{name}: {engine:?} against the interpreter");
+    let engines = [
+        (Mode::Jit, Some((2, Tier::Quick))),
+        (Mode::Jit, Some((2, Tier::Optimised))),
+        (Mode::Lockstep, None),
+    ];
+    for (engine, inline) in engines {
+        let other = run(name, engine, inline);
+        let who = format!("{engine:?} {inline:?}");
+        check(name, &who, &other.console, &wanted);
+        assert_eq!(other, interp, "{name}: {who} against the interpreter");
     }
 }
 

@@ -14,19 +14,32 @@ use anyhow::{Context, Result, bail, ensure};
 use super::guests_dir;
 use crate::host::{self, output, progress, run};
 
-/// apt, looking at one suite.
+/// The architecture of packages unless another is asked for.
+pub(super) const AMD64: &str = "amd64";
+
+/// apt, looking at one suite of one architecture.
 #[derive(Debug)]
 pub(super) struct Apt {
     suite: String,
+    architecture: &'static str,
     dir: PathBuf,
 }
 
 impl Apt {
     /// Sets up apt for `suite` and reads the archive's lists, unless an earlier call did.
-    pub(super) fn open(suite: &str, sources: Option<&Path>) -> Result<Self> {
-        let dir = guests_dir().join("apt").join(suite);
+    pub(super) fn open(
+        suite: &str,
+        architecture: &'static str,
+        sources: Option<&Path>,
+    ) -> Result<Self> {
+        let name = match architecture {
+            AMD64 => suite.to_owned(),
+            other => format!("{suite}-{other}"),
+        };
+        let dir = guests_dir().join("apt").join(name);
         let apt = Self {
             suite: suite.to_owned(),
+            architecture,
             dir,
         };
         for sub in [
@@ -108,8 +121,8 @@ impl Apt {
             "Dir::Etc::sourcelist=/dev/null".into(),
             // Root's apt would otherwise fetch as a user that may not write here.
             "APT::Sandbox::User=".into(),
-            "APT::Architecture=amd64".into(),
-            "APT::Architectures=amd64".into(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures={}", self.architecture),
             "Acquire::Languages=none".into(),
             "Acquire::Retries=3".into(),
         ] {

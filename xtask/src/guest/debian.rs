@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::apt::Apt;
+use super::apt::{AMD64, Apt};
 use super::{DISK, INITRD, KERNEL, Options};
 use crate::host::{self, output, progress, run};
 
@@ -53,7 +53,7 @@ pub(super) fn disk(dir: &Path, options: &Options) -> Result<()> {
     if !root {
         host::need(&[("fakeroot", "fakeroot"), ("newuidmap", "uidmap")])?;
     }
-    let apt = Apt::open("bookworm", options.sources.as_deref())?;
+    let apt = Apt::open("bookworm", AMD64, options.sources.as_deref())?;
     let tar = dir.join("tmp/root.tar");
     fs::create_dir_all(dir.join("tmp/tree"))?;
     bootstrap(&tar, &apt.sources()?)?;

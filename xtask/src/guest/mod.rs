@@ -7,6 +7,7 @@
 mod apt;
 mod cpio;
 mod debian;
+mod image;
 mod initramfs;
 mod modules;
 mod qcow2;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, progress};
-use apt::Apt;
+use apt::{AMD64, Apt};
 
 /// The guest that `make run` boots.
 pub const DEFAULT: &str = "linux-cloud";
@@ -50,12 +51,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The kernel, a bzImage.
+    /// The kernel: a bzImage, an ELF or Multiboot image.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join(KERNEL)
     }
 
-    /// The initial RAM disk.
+    /// The initial RAM disk of guests that have one.
     pub fn initrd(&self) -> PathBuf {
         self.dir.join(INITRD)
     }
@@ -67,7 +68,10 @@ impl Guest {
 
     /// Each file with its role.
     pub fn files(&self) -> Vec<(&'static str, PathBuf)> {
-        let mut files = vec![("kernel", self.kernel()), ("initrd", self.initrd())];
+        let mut files = vec![("kernel", self.kernel())];
+        if self.initrd().exists() {
+            files.push(("initrd", self.initrd()));
+        }
         files.extend(self.disk().map(|disk| ("disk", disk)));
         files
     }
@@ -101,15 +105,29 @@ fn recipe(name: &str) -> Result<Recipe> {
     let shell = || format!("{}\ndisk {SCRATCH_BYTES}\n", initramfs::recipe_text());
     Ok(match name {
         "linux-cloud" => Recipe {
-            build: |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "bookworm", options),
+            build: |dir, options| {
+                linux_shell(dir, "linux-image-cloud-amd64", "bookworm", AMD64, options)
+            },
             text: shell(),
         },
         "linux-generic" => Recipe {
-            build: |dir, options| linux_shell(dir, "linux-image-amd64", "bookworm", options),
+            build: |dir, options| linux_shell(dir, "linux-image-amd64", "bookworm", AMD64, options),
             text: shell(),
         },
         "linux-cloud-trixie" => Recipe {
-            build: |dir, options| linux_shell(dir, "linux-image-cloud-amd64", "trixie", options),
+            build: |dir, options| {
+                linux_shell(dir, "linux-image-cloud-amd64", "trixie", AMD64, options)
+            },
+            text: shell(),
+        },
+        "linux-686" => Recipe {
+            build: |dir, options| linux_shell(dir, "linux-image-686", "bookworm", "i386", options),
+            text: shell(),
+        },
+        "linux-686-pae" => Recipe {
+            build: |dir, options| {
+                linux_shell(dir, "linux-image-686-pae", "bookworm", "i386", options)
+            },
             text: shell(),
         },
         "alpine" => Recipe {
@@ -123,6 +141,26 @@ fn recipe(name: &str) -> Result<Recipe> {
         "bench" => Recipe {
             build: bench,
             text: shell() + &bench_sources_text()?,
+        },
+        "gnumach" => Recipe {
+            build: |dir, options| image::build(dir, &image::GNUMACH, options),
+            text: image::GNUMACH.text(),
+        },
+        "gnumach-amd64" => Recipe {
+            build: |dir, options| image::build(dir, &image::GNUMACH_AMD64, options),
+            text: image::GNUMACH_AMD64.text(),
+        },
+        "memtest86-x64" => Recipe {
+            build: |dir, options| image::build(dir, &image::MEMTEST_X64, options),
+            text: image::MEMTEST_X64.text(),
+        },
+        "memtest86-ia32" => Recipe {
+            build: |dir, options| image::build(dir, &image::MEMTEST_IA32, options),
+            text: image::MEMTEST_IA32.text(),
+        },
+        "xen" => Recipe {
+            build: |dir, options| image::build(dir, &image::XEN, options),
+            text: image::XEN.text(),
         },
         other => bail!("there is no guest {other:?}; `cargo xtask help` lists them"),
     })
@@ -175,9 +213,15 @@ fn replace(name: &str, making: &Path) -> Result<PathBuf> {
 }
 
 /// A stock kernel with the busybox shell.
-fn linux_shell(dir: &Path, kernel_package: &str, suite: &str, options: &Options) -> Result<()> {
-    let kernel_tree = unpack_kernel(dir, kernel_package, suite, options)?;
-    let busybox = busybox(dir, options)?;
+fn linux_shell(
+    dir: &Path,
+    kernel_package: &str,
+    suite: &str,
+    architecture: &'static str,
+    options: &Options,
+) -> Result<()> {
+    let kernel_tree = unpack_kernel(dir, kernel_package, suite, architecture, options)?;
+    let busybox = busybox(dir, architecture, options)?;
     progress("packing the initial RAM disk");
     let tree = initramfs::shell(&busybox, &kernel_tree)?;
     initramfs::write_gzip(&tree, &dir.join(INITRD))?;
@@ -188,8 +232,8 @@ fn linux_shell(dir: &Path, kernel_package: &str, suite: &str, options: &Options)
 
 /// The cloud kernel with the programs of `bench/guest`, which run by themselves.
 fn bench(dir: &Path, options: &Options) -> Result<()> {
-    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", options)?;
-    let busybox = busybox(dir, options)?;
+    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", AMD64, options)?;
+    let busybox = busybox(dir, AMD64, options)?;
     let mut tree = initramfs::shell(&busybox, &kernel_tree)?;
     let sources = host::workspace().join("bench/guest");
     tree.file("etc/autorun", 0o755, fs::read(sources.join("autorun"))?);
@@ -252,7 +296,7 @@ fn alpine(dir: &Path, options: &Options) -> Result<()> {
     let tarball = options.alpine_tarball.as_deref().context(
         "Alpine's user space is not a Debian package: give its mini root file system with --alpine-tarball FILE",
     )?;
-    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", options)?;
+    let kernel_tree = unpack_kernel(dir, "linux-image-cloud-amd64", "bookworm", AMD64, options)?;
     let root = dir.join("tmp/alpine");
     recreate(&root)?;
     progress("unpacking Alpine");
@@ -274,6 +318,7 @@ fn unpack_kernel(
     dir: &Path,
     kernel_package: &str,
     suite: &str,
+    architecture: &'static str,
     options: &Options,
 ) -> Result<PathBuf> {
     host::need(&[
@@ -282,7 +327,7 @@ fn unpack_kernel(
         ("gzip", "gzip"),
         ("xz", "xz-utils"),
     ])?;
-    let apt = Apt::open(suite, options.sources.as_deref())?;
+    let apt = Apt::open(suite, architecture, options.sources.as_deref())?;
     let package = apt.real_kernel(kernel_package)?;
     let tree = dir.join("tmp/kernel");
     apt.unpack(&package, &tree)?;
@@ -294,9 +339,10 @@ fn unpack_kernel(
 }
 
 /// Fetches the static busybox.
-fn busybox(dir: &Path, options: &Options) -> Result<Vec<u8>> {
+fn busybox(dir: &Path, architecture: &'static str, options: &Options) -> Result<Vec<u8>> {
     let tree = dir.join("tmp/busybox");
-    Apt::open("bookworm", options.sources.as_deref())?.unpack("busybox-static", &tree)?;
+    Apt::open("bookworm", architecture, options.sources.as_deref())?
+        .unpack("busybox-static", &tree)?;
     fs::read(tree.join("bin/busybox"))
         .or_else(|_| fs::read(tree.join("usr/bin/busybox")))
         .context("busybox-static has no busybox")

@@ -81,10 +81,11 @@ impl Cpu {
     /// Reads 1, 2, 4 or 8 bytes at a linear address.
     #[inline(always)]
     pub fn read_memory(&mut self, va: u64, bytes: u32) -> Result<u64, Stop> {
-        match self.mmu.load(va, bytes) {
-            Ok(v) => Ok(v),
-            Err(stop) => self.read_device(bytes, stop),
+        if let Some(v) = self.mmu.try_load(va, bytes) {
+            return Ok(v);
         }
+        let kind = self.mmu.privilege();
+        self.read_memory_as(kind, va, bytes)
     }
 
     /// Writes 1, 2, 4 or 8 bytes at a linear address.
@@ -97,9 +98,12 @@ impl Cpu {
         self.write_memory_as(kind, va, bytes, value)
     }
 
-    /// Reads as `kind`: descriptor tables, task state, interrupt frames.
+    /// Reads as `kind`: descriptor tables, task state, interrupt frames. An accessed bit may fall into code.
+    #[cold]
     pub fn read_memory_as(&mut self, kind: Privilege, va: u64, bytes: u32) -> Result<u64, Stop> {
-        match self.mmu.load_as(kind, va, bytes) {
+        let read = self.mmu.load_as(kind, va, bytes);
+        self.note_code_writes();
+        match read {
             Ok(v) => Ok(v),
             Err(stop) => self.read_device(bytes, stop),
         }
