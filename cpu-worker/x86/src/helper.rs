@@ -75,32 +75,34 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let (w, s) = (op.width, op.stack_width());
     let bytes = w.bytes() as u64;
     let level = (op.sub & 31) as u64;
-    let mut sp = cpu.reg(s, RSP);
-    let mut push = |cpu: &mut Cpu, v: u64| -> Result<u64, Stop> {
-        sp = cpu.sub(s, sp, bytes);
-        let at = cpu.stack_ea(op, sp, bytes as u32, true)?;
-        cpu.store(w, at, v)?;
-        Ok(sp)
-    };
-    let old = cpu.reg(w, RBP);
-    let frame = push(cpu, old)?;
-    let mut sp = frame;
+    let top = cpu.reg(s, RSP);
+    let frame = cpu.sub(s, top, bytes);
+    let mut values = vec![cpu.reg(w, RBP)];
     if level > 0 {
         let mut display = cpu.reg(s, RBP);
         for _ in 1..level {
             display = cpu.sub(s, display, bytes);
             let at = cpu.stack_ea(op, display, bytes as u32, false)?;
-            let v = cpu.load(w, at)?;
-            push(cpu, v)?;
+            values.push(cpu.load(w, at)?);
         }
-        sp = push(cpu, frame & w.mask())?;
+        values.push(frame & w.mask());
+    }
+    // All places are checked before the first is written. The new top must be writable, as the SDM asks, although nothing is written
+    // there.
+    let mut sp = top;
+    let mut places = Vec::with_capacity(values.len());
+    for _ in &values {
+        sp = cpu.sub(s, sp, bytes);
+        places.push(cpu.stack_ea(op, sp, bytes as u32, true)?);
     }
     let sp = cpu.sub(s, sp, op.imm);
-    // The new top must be writable, as the SDM asks, although nothing is written there.
-    let at = cpu.stack_ea(op, sp, bytes as u32, true)?;
-    let place = cpu.mmu.prepare_write(at, w.bytes());
-    cpu.note_code_writes();
-    place.map_err(|stop| cpu.memory_fault(stop))?;
+    let end = cpu.stack_ea(op, sp, bytes as u32, true)?;
+    for at in places.iter().chain([&end]) {
+        cpu.check_store(*at, bytes as u32)?;
+    }
+    for (at, v) in places.into_iter().zip(values) {
+        cpu.store(w, at, v)?;
+    }
     cpu.set_reg(w, RBP, frame & w.mask());
     cpu.set_reg(s, RSP, sp);
     Ok(())
@@ -111,10 +113,15 @@ pub(crate) fn pusha(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let bytes = w.bytes() as u64;
     let top = cpu.reg(s, RSP);
     let mut sp = top;
-    for r in 0..8 {
+    // All places are checked before the first is written.
+    let mut places = [0; 8];
+    for at in &mut places {
         sp = cpu.sub(s, sp, bytes);
-        let at = cpu.stack_ea(op, sp, bytes as u32, true)?;
-        let v = cpu.reg(w, r);
+        *at = cpu.stack_ea(op, sp, bytes as u32, true)?;
+        cpu.check_store(*at, bytes as u32)?;
+    }
+    for (r, at) in places.into_iter().enumerate() {
+        let v = cpu.reg(w, r as u8);
         cpu.store(w, at, v)?;
     }
     cpu.set_reg(s, RSP, sp);

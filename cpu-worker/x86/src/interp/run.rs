@@ -106,6 +106,10 @@ impl BlockCache {
         // The block that ended last and how: its link is tried first.
         let mut from = (NONE, 0);
         loop {
+            // Who compares looks at the boundary, before what waits there is taken.
+            if THROUGH && cpu.state.clock.budget <= 0 {
+                return Exit::Budget;
+            }
             if cpu.state.clock.attention != 0 {
                 if let Some(exit) = self.attend(cpu) {
                     return exit;
