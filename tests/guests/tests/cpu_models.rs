@@ -33,3 +33,23 @@ fn haswell_has_avx2() {
         .expect_console("\nit has AVX2")
         .expect_console("\navx2 right");
 }
+
+#[test]
+fn a_pentium_iii_has_sse_and_no_sse2() {
+    let sse2 = program("sse2.S", &["-m32", "-nostdlib"]);
+    let outcome = Boot::shell_with("linux-686", &[("bin/sse2", sse2)])
+        .args(["-cpu", "pentium3"])
+        .commands(&[
+            "grep -q ' sse ' /proc/cpuinfo && echo it has SSE",
+            "grep -q ' sse2 ' /proc/cpuinfo || echo and no SSE2",
+            "sse2; echo ended with $?",
+        ])
+        .run()
+        .expect_code(0);
+    outcome
+        .expect_console("\nit has SSE")
+        .expect_console("\nand no SSE2")
+        .expect_console("\nsse")
+        // 128 + SIGILL.
+        .expect_console("\nended with 132");
+}
