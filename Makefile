@@ -2,6 +2,7 @@
 #
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
+#   make guests             guests of 32 bits beyond those of make test
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU
 #   make lockstep           further kernels' whole boots, interpreter beside translator
@@ -22,7 +23,7 @@ export ATOLL_ALPINE_TARBALL ?= $(abspath $(firstword $(wildcard ../shared/guests
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa debian-test lockstep lockstep-debian build guest checks clean
+.PHONY: run test bench isa guests debian-test lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -58,6 +59,10 @@ checks:
 isa: build
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+
+guests: build
+	@.ci/setup test
+	cargo test $(CARGO_FLAGS) -p guest-tests --test i386 -- --include-ignored
 
 debian-test: build
 	@.ci/setup debian
