@@ -138,7 +138,8 @@ impl Engine {
     pub fn new(mode: Mode) -> Engine {
         let regions = match mode {
             Mode::Interp => None,
-            _ => Regions::new().ok(),
+            Mode::Jit => Regions::new(regions::ARENA).ok(),
+            Mode::Lockstep => Regions::new(regions::LARGE_ARENA).ok(),
         };
         Engine {
             mode,

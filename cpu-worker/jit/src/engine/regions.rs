@@ -9,8 +9,11 @@ use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
 use crate::thunks;
 
-/// Address space for code. Touched only where used.
-const ARENA: usize = 256 << 20;
+/// Memory for code, touched only where used. When it is full all code goes and what is still hot comes back soon: the working set of a boot is
+/// half of it, and what a machine takes beside its RAM is bounded.
+pub(crate) const ARENA: usize = 40 << 20;
+/// The same for lockstep, which keeps several regions of each head.
+pub(crate) const LARGE_ARENA: usize = 256 << 20;
 
 /// A way into a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +80,13 @@ const EMPTY: Target = Target {
 };
 
 impl Regions {
+    /// No regions yet, and room for this many bytes of code.
+    ///
     /// # Errors
     /// The system's, if there is no memory for code.
-    pub(crate) fn new() -> rustix::io::Result<Regions> {
+    pub(crate) fn new(bytes: usize) -> rustix::io::Result<Regions> {
         Ok(Regions {
-            arena: Arena::new(ARENA)?,
+            arena: Arena::new(bytes)?,
             slots: Vec::new(),
             free: Vec::new(),
             entries: FxHashMap::default(),
