@@ -4,7 +4,7 @@
 //! | kind | sub | sub2 | width | operands |
 //! |---|---|---|---|---|
 //! | VecYmm | [`Ymm`] | | of a broadcast's lane | `imm` as the instruction has it |
-//! | FpFma | [`FpFma`] | [`Fp`], and [`Order`] above it | | dst, src1, src |
+//! | FpFma | [`crate::eval::FpFma`] | [`crate::eval::Fp`], and [`Order`] above it | | dst, src1, src |
 
 use super::sse::{
     Form, both, fp_fma_of, fp_of, put, put_wide, scalar_width, source, source_low, source_wide,
