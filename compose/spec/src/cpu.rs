@@ -109,6 +109,7 @@ const fn lacks(name: &'static str, also: &'static [&'static str]) -> Feature {
 /// All features, in the order of the help.
 pub const FEATURES: &[Feature] = &[
     has("fpu", &[]),
+    has("vme", &[]),
     has("de", &[]),
     has("pse", &[]),
     has("tsc", &[]),
@@ -194,7 +195,6 @@ pub const FEATURES: &[Feature] = &[
     lacks("ss", &[]),
     lacks("sse4a", &[]),
     lacks("svm", &[]),
-    lacks("vme", &[]),
     lacks("vmx", &[]),
     lacks("wbnoinvd", &[]),
     lacks("xgetbv1", &[]),

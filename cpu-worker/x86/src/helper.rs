@@ -77,21 +77,23 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let level = (op.sub & 31) as u64;
     let top = cpu.reg(s, RSP);
     let frame = cpu.sub(s, top, bytes);
-    let mut values = vec![cpu.reg(w, RBP)];
+    // What is pushed: values, and frame pointers that are read again after what was pushed before them, which may have changed them.
+    let mut pushed = vec![Ok(cpu.reg(w, RBP))];
     if level > 0 {
         let mut display = cpu.reg(s, RBP);
         for _ in 1..level {
             display = cpu.sub(s, display, bytes);
             let at = cpu.stack_ea(op, display, bytes as u32, false)?;
-            values.push(cpu.load(w, at)?);
+            cpu.load(w, at)?;
+            pushed.push(Err(at));
         }
-        values.push(frame & w.mask());
+        pushed.push(Ok(frame & w.mask()));
     }
     // All places are checked before the first is written. The new top must be writable, as the SDM asks, although nothing is written
     // there.
     let mut sp = top;
-    let mut places = Vec::with_capacity(values.len());
-    for _ in &values {
+    let mut places = Vec::with_capacity(pushed.len());
+    for _ in &pushed {
         sp = cpu.sub(s, sp, bytes);
         places.push(cpu.stack_ea(op, sp, bytes as u32, true)?);
     }
@@ -100,7 +102,8 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     for at in places.iter().chain([&end]) {
         cpu.check_store(*at, bytes as u32)?;
     }
-    for (at, v) in places.into_iter().zip(values) {
+    for (at, value) in places.into_iter().zip(pushed) {
+        let v = value.or_else(|from| cpu.load(w, from))?;
         cpu.store(w, at, v)?;
     }
     cpu.set_reg(w, RBP, frame & w.mask());

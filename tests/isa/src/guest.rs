@@ -8,8 +8,9 @@ use atoll_jit::{Engine, Exit, Tier};
 use atoll_mmu::{Mmu, Ram};
 use atoll_x86::Cpu;
 use atoll_x86::bus::{Bus, Clock, attention};
+use atoll_x86::decode::decode;
 use atoll_x86::interp::Interpreter;
-use atoll_x86::op::{RSP, Seg};
+use atoll_x86::op::{Kind, OpFlags, RSP, Seg};
 use atoll_x86::state::{Segment, TableReg, attr, cr};
 use atoll_x86::system::Model;
 use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, READ_ONLY, read_only_page};
@@ -112,14 +113,31 @@ impl Guest {
         let at = self.code + (slot.before.rip - CODE);
         let len = (slot.code_len as u64).min(self.code + CODE_LEN as u64 - at) as usize;
         ram.write(at, &slot.code[..len]);
-        let exit = self.go();
-        let end = match exit {
-            Exit::Halt => End::Done(self.save(slot, after)),
-            other => End::Lost(other),
+        let repeats = self.steps() && self.repeats(slot);
+        let end = loop {
+            let event = match self.go() {
+                Exit::Halt => self.save(slot, after),
+                other => break End::Lost(other),
+            };
+            // Between two iterations of a repeated string instruction the manual has a trap (SDM vol. 3B, 18.3.1.4). Processors differ: the
+            // host may make many in one step, so that the guest goes on until it is through.
+            if !(repeats && event.vector == DEBUG && after.rip == slot.before.rip) {
+                break End::Done(event);
+            }
+            self.cpu.state.halted = 0;
+            after.rflags &= !RF;
+            self.load(after, slot.compatible != 0);
         };
         ram.write(at, &[FILL; 16][..len]);
         self.cpu.state.halted = 0;
         end
+    }
+
+    /// Whether the case is a string instruction with a repeat prefix.
+    fn repeats(&self, slot: &Slot) -> bool {
+        let code = &slot.code[..slot.code_len as usize];
+        decode(code, self.cpu.state.mode, self.cpu.features())
+            .is_some_and(|op| op.kind == Kind::String && op.has(OpFlags::REP.union(OpFlags::REPNE)))
     }
 
     /// Maps the code pages to the next physical place. After the last one comes the first, with a new engine.
