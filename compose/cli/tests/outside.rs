@@ -127,14 +127,17 @@ impl Running {
         String::from_utf8_lossy(&self.seen).into_owned()
     }
 
+    /// Kills the process of this name; a successor that has not begun is waited for.
     fn kill(&self, name: &str) {
-        let now = descendants(self.child.id());
-        let found = now.iter().find(|(found, _)| found == name);
-        found
-            .unwrap_or_else(|| panic!("no {name} in {now:?}"))
-            .1
-            .kill()
-            .unwrap();
+        let start = Instant::now();
+        loop {
+            let now = descendants(self.child.id());
+            if let Some((_, process)) = now.iter().find(|(found, _)| found == name) {
+                return process.kill().unwrap();
+            }
+            assert!(start.elapsed() < PATIENCE, "no {name} in {now:?}");
+            std::thread::yield_now();
+        }
     }
 
     fn signal(&self, signal: Signal) {
