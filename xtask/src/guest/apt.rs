@@ -4,6 +4,9 @@
 //! apt is given state and cache directories of our own. Its sources are the machine's, reduced
 //! to the stanzas that carry the machine's own release and renamed to the suite that is wanted,
 //! so no host name is written here and a mirror that the machine uses is used.
+//!
+//! A mirror in the middle of an update has lists that do not fit together, and some stay so for
+//! days in suites that few ask for. Guests need the release only, so its updates are left out then.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,16 +55,27 @@ impl Apt {
                 .with_context(|| format!("cannot write below {}", apt.dir.display()))?;
         }
         fs::write(apt.dir.join("state/status"), "")?;
-        let list = match sources {
-            Some(file) => fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?,
-            None => derive_sources(suite)?,
+        let lists = match sources {
+            Some(file) => vec![
+                fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}", file.display()))?,
+            ],
+            None => vec![
+                derive_sources(suite, Suites::WithUpdates)?,
+                derive_sources(suite, Suites::ReleaseOnly)?,
+            ],
         };
-        let file = apt.sources_file(&list);
-        if fs::read_to_string(&file).ok().as_deref() != Some(&list) || !apt.has_lists()? {
-            apt.update(&file, &list)?;
+        if !apt.has_read(&lists)? {
+            apt.update(&lists)?;
         }
         Ok(apt)
+    }
+
+    /// Whether an earlier call read one of these lists of sources.
+    fn has_read(&self, lists: &[String]) -> Result<bool> {
+        let is_current =
+            |list: &String| fs::read_to_string(self.sources_file(list)).ok().as_ref() == Some(list);
+        Ok(lists.iter().any(is_current) && self.has_lists()?)
     }
 
     /// The source list, for programs that run apt themselves.
@@ -75,20 +89,39 @@ impl Apt {
         self.dir.join("sources.d")
     }
 
-    fn update(&self, file: &Path, list: &str) -> Result<()> {
+    /// Reads the archive's lists by the first of these lists of sources that can be read.
+    fn update(&self, lists: &[String]) -> Result<()> {
         progress(format!("reading the package lists of {}", self.suite));
+        let mut result = Ok(());
+        for (n, list) in lists.iter().enumerate() {
+            if n > 0 {
+                progress("the mirror's lists do not fit together; trying the release alone");
+            }
+            result = self.update_by(list);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn update_by(&self, list: &str) -> Result<()> {
+        let file = self.sources_file(list);
         super::recreate(&self.sources_dir())?;
-        fs::write(file, list)?;
-        run(self
+        fs::write(&file, list)?;
+        let read = run(self
             .client("apt-get")
             .arg("update")
-            .args(["-o", "APT::Update::Error-Mode=any"]))
-        .with_context(|| {
+            .args(["-o", "APT::Update::Error-Mode=any"]));
+        if read.is_err() {
+            // What is left is not to be taken for lists that were read.
+            super::recreate(&self.sources_dir())?;
+        }
+        read.with_context(|| {
             format!(
-                "apt cannot read the lists of {}: it needs a Debian mirror that can be reached; \
-                 the sources tried are in {} (another list: --sources FILE)",
+                "apt cannot read the lists of {}: it needs a Debian mirror that can be reached \
+                 (another list of sources: --sources FILE); the sources tried:\n{list}",
                 self.suite,
-                file.display()
             )
         })
     }
@@ -172,8 +205,16 @@ fn newest(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("apt left no {prefix}*.deb in {}", dir.display()))
 }
 
+/// Which suites of a release are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suites {
+    /// The release, its updates and its security updates, as far as the machine has them.
+    WithUpdates,
+    ReleaseOnly,
+}
+
 /// The machine's own sources, for `suite` instead of the machine's release.
-fn derive_sources(suite: &str) -> Result<String> {
+fn derive_sources(suite: &str, suites: Suites) -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |key: &str| {
         release
@@ -196,12 +237,12 @@ fn derive_sources(suite: &str) -> Result<String> {
         {
             stanzas.extend(
                 text.split("\n\n")
-                    .filter_map(|stanza| rename_stanza(stanza, codename, suite)),
+                    .filter_map(|stanza| rename_stanza(stanza, codename, suite, suites)),
             );
         } else {
             lines.extend(
                 text.lines()
-                    .filter_map(|line| rename_line(line, codename, suite)),
+                    .filter_map(|line| rename_line(line, codename, suite, suites)),
             );
         }
     }
@@ -236,15 +277,18 @@ fn source_files() -> Result<Vec<PathBuf>> {
 }
 
 /// A suite of the machine's release (`bookworm`, `bookworm-updates`, ...), renamed.
-fn rename_suite(word: &str, codename: &str, suite: &str) -> Option<String> {
+fn rename_suite(word: &str, codename: &str, suite: &str, suites: Suites) -> Option<String> {
     match word.strip_prefix(codename)? {
-        tail if tail.is_empty() || tail.starts_with('-') => Some(format!("{suite}{tail}")),
+        "" => Some(suite.to_owned()),
+        tail if tail.starts_with('-') && suites == Suites::WithUpdates => {
+            Some(format!("{suite}{tail}"))
+        }
         _ => None,
     }
 }
 
 /// A deb822 stanza for the other suite, or nothing if it is not of the machine's release.
-fn rename_stanza(stanza: &str, codename: &str, suite: &str) -> Option<String> {
+fn rename_stanza(stanza: &str, codename: &str, suite: &str, suites: Suites) -> Option<String> {
     let mut renamed = false;
     let lines: Vec<String> = stanza
         .lines()
@@ -253,7 +297,7 @@ fn rename_stanza(stanza: &str, codename: &str, suite: &str) -> Option<String> {
             Some(words) => {
                 let suites: Vec<_> = words
                     .split_whitespace()
-                    .filter_map(|word| rename_suite(word, codename, suite))
+                    .filter_map(|word| rename_suite(word, codename, suite, suites))
                     .collect();
                 renamed = !suites.is_empty();
                 format!("Suites: {}", suites.join(" "))
@@ -265,15 +309,15 @@ fn rename_stanza(stanza: &str, codename: &str, suite: &str) -> Option<String> {
 }
 
 /// A one-line source for the other suite, or nothing if it is not of the machine's release.
-fn rename_line(line: &str, codename: &str, suite: &str) -> Option<String> {
+fn rename_line(line: &str, codename: &str, suite: &str, suites: Suites) -> Option<String> {
     let line = line.trim();
     if !line.starts_with("deb ") {
         return None;
     }
     let word = line
         .split_whitespace()
-        .find(|word| rename_suite(word, codename, suite).is_some())?;
-    Some(line.replacen(word, &rename_suite(word, codename, suite)?, 1))
+        .find(|word| rename_suite(word, codename, suite, suites).is_some())?;
+    Some(line.replacen(word, &rename_suite(word, codename, suite, suites)?, 1))
 }
 
 #[cfg(test)]
@@ -284,11 +328,21 @@ mod tests {
     fn a_stanza_changes_only_its_suites() {
         let stanza = "Types: deb\n# a note\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\nComponents: main";
         assert_eq!(
-            rename_stanza(stanza, "bookworm", "trixie").as_deref(),
+            rename_stanza(stanza, "bookworm", "trixie", Suites::WithUpdates).as_deref(),
             Some(
                 "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie trixie-updates\nComponents: main"
             )
         );
+    }
+
+    #[test]
+    fn the_release_alone_is_one_suite() {
+        let rename = |suites| rename_stanza(suites, "bookworm", "trixie", Suites::ReleaseOnly);
+        assert_eq!(
+            rename("Suites: bookworm bookworm-updates").as_deref(),
+            Some("Suites: trixie")
+        );
+        assert_eq!(rename("Suites: bookworm-security"), None);
     }
 
     #[test]
@@ -297,7 +351,8 @@ mod tests {
             rename_stanza(
                 "Types: deb\nURIs: http://other.example\nSuites: nodistro",
                 "bookworm",
-                "trixie"
+                "trixie",
+                Suites::WithUpdates
             ),
             None
         );
@@ -305,7 +360,8 @@ mod tests {
             rename_line(
                 "deb http://other.example cloud-bookworm main",
                 "bookworm",
-                "trixie"
+                "trixie",
+                Suites::WithUpdates
             ),
             None
         );
@@ -313,7 +369,8 @@ mod tests {
             rename_line(
                 "deb-src http://mirror.example bookworm main",
                 "bookworm",
-                "trixie"
+                "trixie",
+                Suites::WithUpdates
             ),
             None
         );
@@ -321,7 +378,8 @@ mod tests {
             rename_line(
                 "deb http://mirror.example bookworm-security main",
                 "bookworm",
-                "trixie"
+                "trixie",
+                Suites::WithUpdates
             )
             .as_deref(),
             Some("deb http://mirror.example trixie-security main")
