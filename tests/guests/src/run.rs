@@ -213,6 +213,8 @@ pub struct Running {
     child: Child,
     console: Receiver<Vec<u8>>,
     seen: Vec<u8>,
+    /// How much of it lies before the end of what was last waited for.
+    waited: usize,
     /// Its console does not end with it.
     on_terminal: bool,
     killed: Vec<Process>,
@@ -239,19 +241,25 @@ impl Running {
             child,
             console,
             seen: Vec::new(),
+            waited: 0,
             on_terminal,
             killed: Vec::new(),
             dir: Some(dir),
         }
     }
 
-    /// Waits until the console has shown `text`.
+    /// Waits until the console has shown `text` behind what was last waited for: a word that the kernel happens to print while it
+    /// boots is no answer to what is typed later.
     pub fn wait_for(&mut self, text: &str) {
-        while !self
-            .seen
-            .windows(text.len())
-            .any(|bytes| bytes == text.as_bytes())
-        {
+        loop {
+            let unread = &self.seen[self.waited..];
+            let found = unread
+                .windows(text.len())
+                .position(|bytes| bytes == text.as_bytes());
+            if let Some(at) = found {
+                self.waited += at + text.len();
+                return;
+            }
             match self.console.recv_timeout(SILENCE) {
                 Ok(bytes) => self.seen.extend(bytes),
                 Err(error) => panic!(

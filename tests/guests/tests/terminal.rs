@@ -17,7 +17,6 @@ fn at_prompt(terminal: &Terminal) -> guest_tests::Running {
 }
 
 #[test]
-#[ignore = "waits for ever on a fast host, for a reason not found yet; the same session by hand works"]
 fn a_session_at_the_keyboard() {
     let terminal = Terminal::new();
     let mut running = at_prompt(&terminal);
