@@ -4,6 +4,8 @@
 //! the `isa-native` crate for the host), a comparison that knows what the manuals leave undefined (`undefined`, `compare`),
 //! and a report of what was covered (`report`). A case is a function of (seed, number), so each can be run again alone.
 //!
+//! Beside it stands a second witness: `qemu` follows a whole guest in QEMU, instruction by instruction.
+//!
 //! What it is not: it holds no expectation of its own. The host CPU is the witness; where it may not be one, the form is in
 //! the table of `exclude` with the reason.
 #![forbid(unsafe_code)]
@@ -15,6 +17,7 @@ pub mod features;
 pub mod forms;
 pub mod generate;
 pub mod guest;
+pub mod qemu;
 pub mod report;
 pub mod rng;
 pub mod undefined;

@@ -217,6 +217,14 @@ pub fn ram_hashes(config: Config) -> (String, String) {
     (kept.to_owned(), hex)
 }
 
+/// The machine at its first instruction, for who drives it alone.
+///
+/// # Panics
+/// As [`run`].
+pub fn machine(config: Config) -> Machine {
+    build(config).0
+}
+
 fn build(config: Config) -> (Machine, Memory) {
     let guest = guest(&config);
     let memory = Memory::default();
