@@ -4,7 +4,8 @@
 #   make test               every check and test; what .ci/run runs
 #   make guests             guests of 32 bits beyond those of make test
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
-#   make isa                the long campaign against the host CPU
+#   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
+#   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
 #   make lockstep           further kernels' whole boots, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
@@ -23,7 +24,7 @@ export ATOLL_ALPINE_TARBALL ?= $(abspath $(firstword $(wildcard ../shared/guests
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa guests debian-test lockstep lockstep-debian build guest checks clean
+.PHONY: run test bench isa guests debian-test workloads lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -57,7 +58,7 @@ checks:
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
 isa: build
-	@.ci/setup test
+	@.ci/setup isa
 	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
 
 guests: build
@@ -67,6 +68,10 @@ guests: build
 debian-test: build
 	@.ci/setup debian
 	cargo test $(CARGO_FLAGS) -p guest-tests --test debian -- --nocapture
+
+workloads: build
+	@.ci/setup workloads
+	cargo test $(CARGO_FLAGS) -p guest-tests --test workloads -- --ignored --nocapture --test-threads=1
 
 lockstep: build guest
 	@.ci/setup test

@@ -20,6 +20,7 @@ usage: cargo xtask COMMAND
           linux-cloud-trixie  Debian 13's cloud kernel, the same shell
           alpine              the cloud kernel with Alpine's user space from a tarball
           debian              a Debian 12 disk (qcow2) with systemd, python3 and gcc
+          debian-workloads    the same with stress-ng, openssl and Python's own tests
           linux-686           Debian 12's i386 kernel without PAE, the same shell
           linux-686-pae       Debian 12's i386 kernel with PAE, the same shell
           gnumach             GNU Mach for i386

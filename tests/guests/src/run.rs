@@ -99,7 +99,12 @@ impl Boot {
 
     /// A copy of the Debian disk, with its kernel.
     pub fn debian() -> Self {
-        let guest = crate::guest("debian");
+        Self::debian_disk("debian")
+    }
+
+    /// Likewise, of a guest that is another Debian disk.
+    pub fn debian_disk(guest: &str) -> Self {
+        let guest = crate::guest(guest);
         let boot = Self::kernel_of(&guest).args(["-append", "console=ttyS0 root=/dev/vda"]);
         let disk = boot.path("disk.qcow2");
         fs::copy(guest.disk().expect("the Debian guest is a disk"), &disk)
@@ -152,7 +157,16 @@ impl Boot {
 
     /// Adds a disk whose image is this file.
     pub fn drive(self, image: &Path) -> Self {
-        let option = format!("file={},format=qcow2,if=virtio", image.display());
+        self.drive_as("qcow2", image)
+    }
+
+    /// Likewise, an image without a format.
+    pub fn raw_drive(self, image: &Path) -> Self {
+        self.drive_as("raw", image)
+    }
+
+    fn drive_as(self, format: &str, image: &Path) -> Self {
+        let option = format!("file={},format={format},if=virtio", image.display());
         self.arg("-drive").arg(option)
     }
 

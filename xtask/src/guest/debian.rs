@@ -6,6 +6,9 @@
 //! nodes from tar to mke2fs.
 //!
 //! The disk boots with `root=/dev/vda console=ttyS0`; the login is `root`, the password `atoll`.
+//!
+//! [`WORKLOADS`] is the same with programs that check the computer they run on, which would only slow the
+//! other one's making.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,12 +20,25 @@ use super::apt::{AMD64, Apt};
 use super::{DISK, INITRD, KERNEL, Options};
 use crate::host::{self, output, progress, run};
 
-/// Beside minbase: what boots, what logs in, what the tests run.
-const PACKAGES: &str =
-    "linux-image-cloud-amd64,systemd-sysv,udev,kmod,e2fsprogs,procps,python3,gcc,libc6-dev";
+/// What stands on a disk.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// Beside minbase: what boots, what logs in, what the tests run.
+    packages: &'static str,
+    /// The size of the file system; the image file only holds what is used.
+    size: &'static str,
+}
 
-/// The size of the file system; the image file only holds what is used.
-const SIZE: &str = "3G";
+pub(super) const SYSTEM: Contents = Contents {
+    packages: "linux-image-cloud-amd64,systemd-sysv,udev,kmod,e2fsprogs,procps,python3,gcc,libc6-dev",
+    size: "3G",
+};
+
+pub(super) const WORKLOADS: Contents = Contents {
+    packages: "linux-image-cloud-amd64,systemd-sysv,udev,kmod,e2fsprogs,procps,python3,\
+        stress-ng,openssl,libpython3.11-testsuite",
+    size: "3G",
+};
 
 /// Done inside the new system, whose root is `$1`.
 const SETUP: &str = r#"
@@ -36,13 +52,15 @@ chroot "$1" systemd-machine-id-setup
 chroot "$1" systemctl enable serial-getty@ttyS0.service
 "#;
 
-/// What of this repository goes into the disk.
-pub(super) fn recipe_text() -> String {
-    [PACKAGES, SIZE, SETUP].join("\n")
+impl Contents {
+    /// What of this repository goes into the disk.
+    pub(super) fn recipe_text(&self) -> String {
+        [self.packages, self.size, SETUP].join("\n")
+    }
 }
 
 /// Makes the disk and its kernel in `dir`.
-pub(super) fn disk(dir: &Path, options: &Options) -> Result<()> {
+pub(super) fn disk(dir: &Path, contents: &Contents, options: &Options) -> Result<()> {
     host::need(&[
         ("apt-get", "apt"),
         ("mmdebstrap", "mmdebstrap"),
@@ -56,9 +74,9 @@ pub(super) fn disk(dir: &Path, options: &Options) -> Result<()> {
     let apt = Apt::open("bookworm", AMD64, options.sources.as_deref())?;
     let tar = dir.join("tmp/root.tar");
     fs::create_dir_all(dir.join("tmp/tree"))?;
-    bootstrap(&tar, &apt.sources()?)?;
+    bootstrap(&tar, contents.packages, &apt.sources()?)?;
     let raw = dir.join("tmp/disk.raw");
-    make_file_system(dir, &tar, &raw, root)?;
+    make_file_system(dir, &tar, &raw, contents.size, root)?;
     progress("converting the disk to qcow2");
     run(host::command("qemu-img")
         .args(["convert", "-f", "raw", "-O", "qcow2"])
@@ -69,11 +87,11 @@ pub(super) fn disk(dir: &Path, options: &Options) -> Result<()> {
 }
 
 /// Runs mmdebstrap, which chooses root's own rights or a user namespace.
-fn bootstrap(tar: &Path, sources: &Path) -> Result<()> {
+fn bootstrap(tar: &Path, packages: &str, sources: &Path) -> Result<()> {
     progress("installing Debian (a few minutes)");
     run(host::command("mmdebstrap")
         .args(["--variant=minbase", "--format=tar"])
-        .arg(format!("--include={PACKAGES}"))
+        .arg(format!("--include={packages}"))
         // Documentation and translations would be half of the files.
         .args([
             "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -94,12 +112,12 @@ fn bootstrap(tar: &Path, sources: &Path) -> Result<()> {
 }
 
 /// Unpacks the archive and makes the ext4 image of it; copies the kernel out on the way.
-fn make_file_system(dir: &Path, tar: &Path, raw: &Path, root: bool) -> Result<()> {
+fn make_file_system(dir: &Path, tar: &Path, raw: &Path, size: &str, root: bool) -> Result<()> {
     progress("making the ext4 file system");
     let tree = dir.join("tmp/tree");
     let mke2fs = host::find("mke2fs").context("mke2fs was here a moment ago")?;
     let script = format!(
-        "set -e; tar -xpf '{tar}' -C '{tree}' --numeric-owner; '{mke2fs}' -q -t ext4 -L root -d '{tree}' '{raw}' {SIZE}",
+        "set -e; tar -xpf '{tar}' -C '{tree}' --numeric-owner; '{mke2fs}' -q -t ext4 -L root -d '{tree}' '{raw}' {size}",
         tar = tar.display(),
         tree = tree.display(),
         mke2fs = mke2fs.display(),

@@ -135,8 +135,12 @@ fn recipe(name: &str) -> Result<Recipe> {
             text: shell(),
         },
         "debian" => Recipe {
-            build: debian::disk,
-            text: debian::recipe_text(),
+            build: |dir, options| debian::disk(dir, &debian::SYSTEM, options),
+            text: debian::SYSTEM.recipe_text(),
+        },
+        "debian-workloads" => Recipe {
+            build: |dir, options| debian::disk(dir, &debian::WORKLOADS, options),
+            text: debian::WORKLOADS.recipe_text(),
         },
         "bench" => Recipe {
             build: bench,
