@@ -148,6 +148,9 @@ impl<'a, F: FnMut() -> Result<Event>> Diff<'a, F> {
         let bytes = self.follower.code();
         self.follower.step();
         self.outcome.instructions += 1;
+        if let Some(fault) = self.follower.fault() {
+            self.follower.clear_pushed_rf(&fault, ours_before.flags);
+        }
         if self.context.len() == CONTEXT {
             self.context.pop_front();
         }

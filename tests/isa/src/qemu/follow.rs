@@ -6,12 +6,21 @@ use std::any::Any;
 use anyhow::{Result, ensure};
 use atoll_machine::Board;
 use atoll_x86::bus::{Bus, Clock, attention};
-use atoll_x86::flags::ARITH;
+use atoll_x86::flags::{ARITH, RF};
 use atoll_x86::interp::{Exit, Interpreter};
+use atoll_x86::op::Seg;
 use atoll_x86::state::{self, TableReg, cr};
-use atoll_x86::{Cpu, Fault, State};
+use atoll_x86::{Cpu, Fault, State, Vector};
 
 use super::registers::{Registers, Segment};
+
+/// What no instruction raises.
+const NO_FAULT: Fault = Fault {
+    vector: Vector::MachineCheck,
+    code: Some(u32::MAX),
+    cr2: 0,
+    non_canonical: false,
+};
 
 /// The longest instruction (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
@@ -102,8 +111,6 @@ pub(super) struct Follower {
     cpu: Cpu,
     interpreter: Interpreter,
     with_float: bool,
-    /// How many interrupts and exceptions were delivered before the last instruction.
-    delivered: u64,
 }
 
 impl Follower {
@@ -130,7 +137,6 @@ impl Follower {
             cpu,
             interpreter: Interpreter::default(),
             with_float,
-            delivered: 0,
         }
     }
 
@@ -216,7 +222,7 @@ impl Follower {
 
     /// Executes one instruction, or one iteration of a repeated one; what it faults with is delivered.
     pub(super) fn step(&mut self) -> Exit {
-        self.delivered = self.cpu.events;
+        self.cpu.fault = NO_FAULT;
         let clock = &mut self.cpu.state.clock;
         let now_ns = clock.now_ns();
         clock.set_deadline(now_ns, now_ns + (1 << clock.shift));
@@ -230,7 +236,29 @@ impl Follower {
 
     /// What the last instruction raised.
     pub(super) fn fault(&self) -> Option<Fault> {
-        (self.cpu.events != self.delivered).then_some(self.cpu.fault)
+        (self.cpu.fault != NO_FAULT).then_some(self.cpu.fault)
+    }
+
+    /// Clears RF in the image of the flags that the last instruction's fault pushed, `flags` having been what they were. It should be
+    /// set (SDM vol. 3B, 17.3.1.1), QEMU leaves it clear, and handlers that look at the image would differ.
+    pub(super) fn clear_pushed_rf(&mut self, fault: &Fault, flags: u64) {
+        let state = &self.cpu.state;
+        let (slot, stack) = match state.efer & cr::EFER_LMA {
+            0 => (
+                4,
+                state.segment(Seg::Ss).base + (state.gpr[4] & 0xffff_ffff),
+            ),
+            _ => (8, state.gpr[4]),
+        };
+        // The error code, if there is one, the address and CS lie below it.
+        let at = stack + slot * (2 + u64::from(fault.code.is_some()));
+        let mmu = &mut self.cpu.mmu;
+        if mmu
+            .load(at, 4)
+            .is_ok_and(|image| image & RF != 0 && image & !RF == flags & !RF)
+        {
+            mmu.try_store(at, 4, flags & !RF);
+        }
     }
 
     /// What the last instruction accessed outside of the CPU and RAM.
