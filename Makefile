@@ -6,7 +6,7 @@
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
 #   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
-#   make lockstep           further kernels' whole boots, interpreter beside translator
+#   make lockstep           further kernels' whole boots and U-Boot's, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
 
@@ -76,6 +76,7 @@ workloads: build
 lockstep: build guest
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture kernel
+	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored
 
 lockstep-debian: build
 	@.ci/setup debian

@@ -28,6 +28,9 @@ usage: cargo xtask COMMAND
           memtest86-x64       memtest86+ of 64 bits
           memtest86-ia32      memtest86+ of 32 bits
           xen                 the Xen hypervisor
+          u-boot              U-Boot of 32 bits, as firmware
+          u-boot-x64          U-Boot of 64 bits, as firmware
+          seabios             SeaBIOS, the BIOS of QEMU's PC
           bench               the cloud kernel with the programs of bench/guest
         --sources FILE        an apt source list to use instead of the machine's own
         --alpine-tarball FILE Alpine's mini root file system (.tar.gz)

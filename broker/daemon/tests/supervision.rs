@@ -80,6 +80,7 @@ impl Machine {
             seed: 0,
             policy: Policy::Exact,
             script: Vec::new(),
+            bios: None,
             kernel: Some(Blob {
                 index: 0,
                 len: 5000,

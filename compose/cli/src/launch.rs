@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::owner::{Owner, Signals};
-use crate::run::{boot_files, has_console};
+use crate::run::{BIOS_BLOB, boot_files, has_console};
 
 /// How long a broker may take to greet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,18 +30,20 @@ pub(crate) fn launch(machine: &Machine, mut resolved: Resolved) -> anyhow::Resul
     let signals = Signals::block()?;
     // Processes whose broker was killed become our children, so that we see them end.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("subreaper")?;
-    let kernel = machine
-        .boot
-        .kernel
-        .as_deref()
-        .map(|path| read(path, "kernel"))
-        .transpose()?;
+    let image = |path: &Option<PathBuf>, what| {
+        let path = path.as_deref();
+        path.map(|path| read(path, what)).transpose()
+    };
+    let bios = image(&machine.boot.bios, "firmware")?;
+    let kernel = image(&machine.boot.kernel, "kernel")?;
     let modules = boot_files(machine)
         .iter()
         .map(|file| read(&file.path, "initrd"))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    if let (Some(blob), Some(image)) = (&mut resolved.kernel, &kernel) {
-        blob.len = image.length as u64;
+    for (blob, image) in [(&mut resolved.bios, &bios), (&mut resolved.kernel, &kernel)] {
+        if let (Some(blob), Some(image)) = (blob, image) {
+            blob.len = image.length as u64;
+        }
     }
     for ((blob, _), image) in resolved.modules.iter_mut().zip(&modules) {
         blob.len = image.length as u64;
@@ -55,8 +57,10 @@ pub(crate) fn launch(machine: &Machine, mut resolved: Resolved) -> anyhow::Resul
     };
     let terminal = console.is_some().then(terminal).flatten();
     let mut outgoing = Outgoing::default();
-    if let Some(image) = &kernel {
-        outgoing.blob(0, image.length, &image.segment)?;
+    for (which, image) in [(BIOS_BLOB, &bios), (0, &kernel)] {
+        if let Some(image) = image {
+            outgoing.blob(which, image.length, &image.segment)?;
+        }
     }
     for (which, image) in (1..).zip(&modules) {
         outgoing.blob(which, image.length, &image.segment)?;

@@ -4,7 +4,7 @@
 //! file away meanwhile is no harm: whoever opens it says so as well.
 
 use crate::run::boot_files;
-use machine_spec::{CharBackend, Image, ImageFormat, Machine, Origin, Problems};
+use machine_spec::{CharBackend, Image, ImageFormat, Machine, Origin, Problems, is_bios_size};
 use rustix::fs::Access;
 use std::fs::File;
 use std::io::Read;
@@ -19,6 +19,9 @@ const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Everything about the host that stands in the way of `machine`.
 pub(crate) fn check(machine: &Machine) -> Problems {
     let mut problems = Problems::default();
+    if let Some(bios) = &machine.boot.bios {
+        check_bios(bios, &mut problems);
+    }
     if let Some(kernel) = &machine.boot.kernel {
         check_kernel(kernel, &mut problems);
     }
@@ -67,6 +70,20 @@ fn readable(path: &Path, what: &str, problems: &mut Problems) -> Option<u64> {
             );
             None
         }
+    }
+}
+
+/// The size of a firmware image, which has to fit below 4 GiB.
+fn check_bios(path: &Path, problems: &mut Problems) {
+    let Some(bytes) = readable(path, "firmware", problems) else {
+        return;
+    };
+    if !is_bios_size(bytes) {
+        let text = format!(
+            "the firmware '{}' has {bytes} bytes; an image has a multiple of 64 KiB, at most 16 MiB",
+            path.display()
+        );
+        problems.add(&Origin::Whole, text);
     }
 }
 

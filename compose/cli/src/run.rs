@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use machine_spec::{
-    Blob, BootFile, CharBackend, Draft, Machine, Origin, Problems, Resolved, RtcBase, Seed,
+    Blob, BootFile, CharBackend, Draft, Initrd, Machine, Origin, Problems, Resolved, RtcBase, Seed,
     parse_script,
 };
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -114,6 +114,7 @@ fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
         seed,
         policy: machine.policy(stdin_is_live()),
         script,
+        bios: machine.boot.bios.as_ref().map(|_| unread(BIOS_BLOB)),
         kernel: machine.boot.kernel.as_ref().map(|_| unread(0)),
         modules: boot_files(machine)
             .into_iter()
@@ -127,6 +128,9 @@ fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
         Err(problems)
     }
 }
+
+/// The number of the firmware's segment, behind those of the kernel and of all the modules that there can be.
+pub(crate) const BIOS_BLOB: u16 = 1 + Initrd::MAX_FILES as u16;
 
 /// The files that the kernel is given.
 pub(crate) fn boot_files(machine: &Machine) -> Vec<BootFile> {

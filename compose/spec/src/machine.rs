@@ -61,6 +61,8 @@ pub struct CpuFeature {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
+    /// Firmware that the machine starts in, at the reset vector; none if a kernel is entered directly.
+    pub bios: Option<PathBuf>,
     pub kernel: Option<PathBuf>,
     pub initrd: Option<Initrd>,
     pub append: String,

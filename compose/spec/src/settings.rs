@@ -110,6 +110,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Group("accel", accel),
     ),
     row(
+        "bios",
+        "",
+        "FILE",
+        "a firmware image, which ends at 4 GiB; the CPU starts in it at the reset vector",
+        Kind::Text(|draft, _, text| draft.boot.bios = Some(draft.base.join(text))),
+    ),
+    row(
         "kernel",
         "",
         "FILE",
@@ -345,13 +352,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("vnc", "", "", "", Kind::Refused(NO_DISPLAY)),
     row("spice", "", "", "", Kind::Refused(NO_DISPLAY)),
     row("qmp", "", "", "", Kind::Refused(NO_MONITOR)),
-    row(
-        "bios",
-        "",
-        "",
-        "",
-        Kind::Refused("Atoll boots a kernel directly; name one with -kernel"),
-    ),
     row(
         "cdrom",
         "",

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct WorkerMachine {
     pub guest: GuestMachine,
     pub run: RunOptions,
+    /// The firmware, if it starts in one.
+    pub bios: Option<Blob>,
     pub kernel: Option<Blob>,
     /// The files that go with it, in the order of [`GuestMachine::modules`]; their numbers follow the kernel's.
     pub modules: Vec<Blob>,
@@ -36,6 +38,8 @@ pub struct GuestMachine {
     pub version: u32,
     pub memory_bytes: u64,
     pub cpu: Cpu,
+    /// Whether it starts at the reset vector, in firmware.
+    pub bios: bool,
     /// The kernel command line, without a final NUL.
     pub append: String,
     /// Name and arguments of each initial RAM disk or boot module.
@@ -108,6 +112,7 @@ pub struct Resolved {
     pub seed: u64,
     pub policy: Policy,
     pub script: Vec<ScriptStep>,
+    pub bios: Option<Blob>,
     pub kernel: Option<Blob>,
     pub modules: Vec<(Blob, String)>,
 }
@@ -132,6 +137,7 @@ impl WorkerMachine {
             version: Self::VERSION,
             memory_bytes: machine.memory_bytes,
             cpu: machine.cpu.clone(),
+            bios: resolved.bios.is_some(),
             append: machine.boot.append.clone(),
             modules: names,
             places: places(machine),
@@ -154,6 +160,7 @@ impl WorkerMachine {
         Self {
             guest,
             run,
+            bios: resolved.bios,
             kernel: resolved.kernel,
             modules,
         }
@@ -173,6 +180,12 @@ impl GuestMachine {
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("plain data always encodes")
     }
+}
+
+/// Whether firmware can have so many bytes: whole blocks of 64 KiB, as the blocks of flash memory are, and no more than the end of
+/// the address space below 4 GiB has room for.
+pub fn is_bios_size(bytes: u64) -> bool {
+    (1..=256).contains(&(bytes >> 16)) && bytes.is_multiple_of(1 << 16)
 }
 
 fn places(machine: &Machine) -> Vec<Place> {

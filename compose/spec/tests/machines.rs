@@ -272,7 +272,7 @@ fn bad_flags_say_what_is_wrong() {
         ),
         (
             "",
-            "nothing to boot: name a kernel with -kernel FILE (there is no firmware that boots from a disk)",
+            "nothing to boot: name a kernel with -kernel FILE, or firmware with -bios FILE",
         ),
     ];
     let mut bad = Vec::new();
@@ -292,7 +292,7 @@ fn all_problems_come_at_once() {
         dir/m.toml:2: unknown value \"x\"\n\
         dir/m.toml:6: unknown option \"fiel\"; did you mean \"file\"?\n\
         dir/m.toml:4: a drive needs file=PATH\n\
-        nothing to boot: name a kernel with -kernel FILE (there is no firmware that boots from a disk)";
+        nothing to boot: name a kernel with -kernel FILE, or firmware with -bios FILE";
     assert_eq!(file(text).unwrap_err(), expected);
     assert!(
         file("a = \nkernel = \"k\"")
@@ -309,6 +309,7 @@ fn the_worker_is_told_no_path() {
         seed: 6,
         policy: Policy::Exact,
         script: Vec::new(),
+        bios: None,
         kernel: Some(Blob { index: 0, len: 10 }),
         modules: vec![(Blob { index: 1, len: 3 }, "m arg".into())],
     };

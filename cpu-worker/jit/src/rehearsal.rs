@@ -75,6 +75,12 @@ impl Bus for Curtain {
     fn acknowledge(&mut self, clock: &mut Clock) -> Option<u8> {
         self.open(clock)?.acknowledge(clock)
     }
+    fn a20_is_open(&mut self) -> bool {
+        self.board().a20_is_open()
+    }
+    fn nmi_pending(&mut self) -> bool {
+        self.board().nmi_pending()
+    }
     fn take_nmi(&mut self) -> bool {
         self.board().take_nmi()
     }

@@ -105,6 +105,7 @@ impl Board {
             events: blake3::Hasher::new(),
             lapic_armed: None,
         };
+        board.follow_chipset();
         board.reset_devices(0);
         if let Some(at) = board.script.start(0) {
             board.schedule(at, Event::Script);
@@ -134,6 +135,7 @@ impl Board {
         self.irq.reset();
         self.pci.reset();
         self.decode.rebuild_bars(&self.pci);
+        self.follow_chipset();
         self.kvmclock.reset();
         self.a20_open = true;
         self.reset_devices(now_ns);

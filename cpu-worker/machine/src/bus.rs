@@ -121,6 +121,9 @@ impl Board {
         if asked.bars_changed {
             self.decode.rebuild_bars(&self.pci);
         }
+        if asked.chipset {
+            self.follow_chipset();
+        }
         asked
             .messages
             .into_iter()

@@ -78,6 +78,19 @@ impl Decode {
         self.rebuild_ports();
     }
 
+    /// A window of ports of the chipset decodes at `base` from now on, or nowhere.
+    pub(crate) fn move_ports(&mut self, device: usize, region: u16, len: u64, base: Option<u16>) {
+        let of = |claim: &&mut Claim| (claim.device, claim.region) == (device, region);
+        let start = base.map_or(0, u64::from);
+        let range = start..start + base.map_or(0, |_| len);
+        if let Some(claim) = self.fixed_ports.iter_mut().find(of)
+            && claim.range != range
+        {
+            claim.range = range;
+            self.rebuild_ports();
+        }
+    }
+
     fn rebuild_ports(&mut self) {
         self.ports.clear();
         self.ports.resize(0x1_0000, NOBODY);

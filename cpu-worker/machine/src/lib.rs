@@ -6,6 +6,7 @@
 
 pub mod board;
 mod bus;
+mod chipset;
 mod decode;
 pub mod firmware;
 pub mod irq;

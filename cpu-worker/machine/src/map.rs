@@ -6,6 +6,10 @@
 pub const LOW_RAM_END: u64 = 0xc000_0000;
 /// Where RAM continues above the 32-bit hole.
 pub const HIGH_RAM: u64 = 0x1_0000_0000;
+/// Where the host bridge chooses between RAM, ROM and nothing: the display's memory, option ROMs and BIOS.
+pub const SHADOW: std::ops::Range<u64> = 0xa_0000..0x10_0000;
+/// The most of a firmware image's end that is seen below 1 MiB too.
+pub const BIOS_BELOW_1M: u64 = 0x2_0000;
 /// The window in which PCI memory BARs are placed.
 pub const PCI_WINDOW: std::ops::Range<u64> = LOW_RAM_END..0xfec0_0000;
 /// The I/O APIC's registers.

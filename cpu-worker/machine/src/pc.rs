@@ -34,10 +34,16 @@ pub fn build(
     backends: Box<dyn Backends>,
     disks: &[Option<Disk>],
 ) -> Board {
-    let mut pci = PciRoot::new();
-    pci.add_bridge(0, &bridges::host_bridge());
+    // Without firmware, what it would do is done: all shadow RAM open, PCI functions with addresses.
+    let (pam, pm_base) = if guest.bios {
+        (0, None)
+    } else {
+        (0x33, Some(map::PM_BASE))
+    };
+    let mut pci = PciRoot::new(!guest.bios);
+    pci.add_bridge(0, &bridges::host_bridge(pam));
     pci.add_bridge(1 << 3, &bridges::isa_bridge());
-    pci.add_bridge(1 << 3 | 3, &bridges::acpi_pm(map::PM_BASE));
+    pci.add_bridge(1 << 3 | 3, &bridges::acpi_pm(pm_base));
 
     let (low, high) = map::split_ram(guest.memory_bytes);
     let mut seats = vec![

@@ -20,7 +20,7 @@ struct Function {
     config: ConfigSpace,
     /// The BARs' addresses as the firmware set them: (register offset, value).
     assigned: Vec<(u8, u32)>,
-    /// Index of the seat that answers BAR accesses.
+    /// Index of the seat that answers BAR accesses; none for a function of the chipset.
     device: Option<usize>,
     /// The level of its INTx pin as the machine sees it.
     intx: bool,
@@ -33,8 +33,15 @@ pub struct PciRoot {
     /// The configuration address register.
     address: u32,
     events: Vec<Event>,
-    next_memory: u64,
-    next_port: u64,
+    /// Where the next BARs are placed; none if that is left to firmware.
+    next: Option<Free>,
+}
+
+/// What is left of the space for BARs.
+#[derive(Debug)]
+struct Free {
+    memory: u64,
+    port: u64,
 }
 
 /// What an access to configuration space asks of the board.
@@ -43,6 +50,8 @@ pub struct Asked {
     pub value: u32,
     /// BARs moved.
     pub bars_changed: bool,
+    /// A register of the chipset may have changed.
+    pub chipset: bool,
     pub messages: Vec<(u64, u32)>,
     /// I/O APIC inputs whose level may have changed.
     pub gsis: Vec<(u8, bool)>,
@@ -53,10 +62,13 @@ pub struct Asked {
 const ENABLE: u32 = 1 << 31;
 
 impl PciRoot {
-    pub fn new() -> PciRoot {
+    /// A bus whose functions get their addresses and interrupt lines here, as from firmware, or have none yet.
+    pub fn new(assign: bool) -> PciRoot {
         PciRoot {
-            next_memory: map::PCI_WINDOW.start,
-            next_port: 0xc000,
+            next: assign.then_some(Free {
+                memory: map::PCI_WINDOW.start,
+                port: 0xc000,
+            }),
             ..PciRoot::default()
         }
     }
@@ -77,11 +89,7 @@ impl PciRoot {
     fn add(&mut self, devfn: u8, function: &PciFunction, device: Option<usize>) {
         let assigned = self.assign(function);
         let mut config = ConfigSpace::new(function);
-        let gsi = map::pci_gsi(devfn >> 3, 0);
-        config.set_byte(0x3c, gsi);
-        for (at, value) in &assigned {
-            set_dword(&mut config, *at, *value);
-        }
+        place(&mut config, devfn, self.next.is_some(), &assigned);
         self.functions.push(Function {
             devfn,
             config,
@@ -94,11 +102,14 @@ impl PciRoot {
     /// Gives each BAR an address, as firmware does before an operating system starts.
     fn assign(&mut self, function: &PciFunction) -> Vec<(u8, u32)> {
         let mut assigned = Vec::new();
+        let Some(free) = &mut self.next else {
+            return assigned;
+        };
         for bar in &function.bars {
             let next = if bar.kind == BarKind::Io {
-                &mut self.next_port
+                &mut free.port
             } else {
-                &mut self.next_memory
+                &mut free.memory
             };
             let base = next.next_multiple_of(bar.size);
             *next = base + bar.size;
@@ -118,12 +129,17 @@ impl PciRoot {
         for function in &mut self.functions {
             function.config.reset();
             function.intx = false;
-            function
-                .config
-                .set_byte(0x3c, map::pci_gsi(function.devfn >> 3, 0));
-            for (at, value) in &function.assigned {
-                set_dword(&mut function.config, *at, *value);
-            }
+            let (devfn, assign) = (function.devfn, self.next.is_some());
+            place(&mut function.config, devfn, assign, &function.assigned);
+        }
+    }
+
+    /// A byte of a function's configuration space, if there is such a function.
+    pub(crate) fn register(&self, devfn: u8, at: u8) -> Option<u8> {
+        let function = self.functions.iter().find(|f| f.devfn == devfn)?;
+        match function.config.read(at, 1) {
+            ConfigRead::Value(value) => Some(value as u8),
+            ConfigRead::Access(_) => None,
         }
     }
 
@@ -180,7 +196,8 @@ impl PciRoot {
         self.functions[index]
             .config
             .write(at, bytes as u8, value, &mut events);
-        let asked = self.asked(index, &mut events);
+        let mut asked = self.asked(index, &mut events);
+        asked.chipset = self.functions[index].device.is_none();
         self.events = events;
         asked
     }
@@ -273,6 +290,16 @@ impl PciRoot {
 fn register(address: u32, offset: u16, bytes: u32) -> Option<u8> {
     let byte = u32::from(offset) & 3;
     (byte + bytes <= 4).then_some((address as u8 & 0xfc) | byte as u8)
+}
+
+/// What firmware does for a function: the interrupt line and the BARs' addresses.
+fn place(config: &mut ConfigSpace, devfn: u8, assign: bool, assigned: &[(u8, u32)]) {
+    if assign {
+        config.set_byte(0x3c, map::pci_gsi(devfn >> 3, 0));
+    }
+    for (at, value) in assigned {
+        set_dword(config, *at, *value);
+    }
 }
 
 fn set_dword(config: &mut ConfigSpace, at: u8, value: u32) {

@@ -41,6 +41,7 @@ fn rig(script: Vec<ScriptStep>) -> Rig {
             model: CpuModel::Atoll,
             features: Vec::new(),
         },
+        bios: false,
         append: String::new(),
         modules: Vec::new(),
         places: vec![Place {

@@ -398,6 +398,15 @@ impl Mmu {
         (e.read == va & !OFFSET).then(|| e.physical() | (va & OFFSET))
     }
 
+    /// Drops all translations if something else is shown somewhere ([`Ram::show`]) since the last call; whether it is.
+    pub fn follow_remaps(&mut self) -> bool {
+        let remapped = self.ram.take_remapped();
+        if remapped {
+            self.flush_all();
+        }
+        remapped
+    }
+
     /// Marks the lines of `len` bytes at `pa` as code: stores to them are reported through [`Ram::code_written`].
     pub fn mark_code(&mut self, pa: u64, len: u64) {
         let mut at = pa;

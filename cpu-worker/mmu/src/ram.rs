@@ -1,5 +1,8 @@
 //! Guest-physical RAM: regions of host memory, and one code mark per 64-byte line.
 //!
+//! A host bridge may show something else than the RAM at an address ([`Shadow`]); what it shows is what every access meets, by the CPU
+//! or by DMA. Code marks belong to the address, whatever is shown there.
+//!
 //! [`Ram`] is a handle: the vCPU's MMU and the board's DMA hold clones of it. All clones are used by the thread that runs
 //! the vCPU; the atomics and the lock only make that provable, they are never contended.
 
@@ -9,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use atoll_transport::GuestRam;
 
+use crate::shadow::{Shadow, Shown};
 use crate::{OFFSET, PAGE};
 
 /// A store that touched lines with code.
@@ -50,6 +54,9 @@ struct Shared {
     marks: Box<[AtomicU64]>,
     /// One bit per page that was stored to otherwise than through a write tag, for [`crate::Mmu::take_written`].
     stored: Box<[AtomicU64]>,
+    shadow: Option<Shadow>,
+    /// What is shown somewhere changed: translations that are kept are stale.
+    remapped: AtomicBool,
     hit: AtomicBool,
     writes: Mutex<Vec<CodeWrite>>,
     _owned: Vec<Owned>,
@@ -75,6 +82,7 @@ pub struct RamBuilder {
     regions: Vec<Region>,
     owned: Vec<Owned>,
     segments: Vec<GuestRam>,
+    shadow: Option<Shadow>,
     pages: usize,
 }
 
@@ -144,6 +152,36 @@ impl RamBuilder {
         unsafe { self.map(base, memory.as_ptr().add(offset as usize), len, false) }
     }
 
+    /// Adds read-only memory with this content as guest-physical `base`.
+    ///
+    /// # Panics
+    /// As [`RamBuilder::map`] does, or if there is no content.
+    pub fn rom(&mut self, base: u64, bytes: &[u8]) -> &mut Self {
+        self.anonymous(base, bytes.len() as u64, true);
+        let owned = self.owned.last().expect("it was just added");
+        // SAFETY: the allocation has `bytes.len()` bytes, and nobody knows of it yet.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), owned.host as *mut u8, bytes.len());
+        }
+        self
+    }
+
+    /// Lets [`Ram::show`] choose what is seen of the addresses from `base` on, which are RAM, in blocks of [`crate::SHADOW_BLOCK`].
+    /// `rom` is where the ROM lies that is shown for the last of them. At first it is all RAM.
+    ///
+    /// # Panics
+    /// If these are no whole blocks, or the ROM is none or longer.
+    pub fn shadow(&mut self, base: u64, len: u64, rom: Option<std::ops::Range<u64>>) -> &mut Self {
+        let rom = rom.map(|range| {
+            let holds = |r: &&Region| range.start >= r.base && range.end <= r.base + r.len;
+            let region = self.regions.iter().find(holds).expect("a ROM is memory");
+            let host = region.host + (range.start - region.base) as usize;
+            (host, range.end - range.start)
+        });
+        self.shadow = Some(Shadow::new(base, len, rom));
+        self
+    }
+
     /// The finished RAM.
     pub fn build(&mut self) -> Ram {
         let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
@@ -151,6 +189,8 @@ impl RamBuilder {
             regions: std::mem::take(&mut self.regions),
             marks: zeros(self.pages),
             stored: zeros(self.pages.div_ceil(64)),
+            shadow: self.shadow.take(),
+            remapped: AtomicBool::new(false),
             hit: AtomicBool::new(false),
             writes: Mutex::new(Vec::new()),
             _owned: std::mem::take(&mut self.owned),
@@ -172,16 +212,59 @@ impl Ram {
             .find(|r| pa.wrapping_sub(r.base) < r.len)
     }
 
-    /// The page that holds `pa`, if it is RAM.
+    /// The page that holds `pa`, as it is shown, if that is memory.
     pub(crate) fn page(&self, pa: u64) -> Option<HostPage> {
-        self.region(pa).map(|r| {
-            let offset = (pa - r.base) & !OFFSET;
-            HostPage {
-                host: r.host + offset as usize,
-                rom: r.rom,
-                index: r.first_page + (offset / PAGE) as usize,
+        let r = self.region(pa)?;
+        let offset = (pa - r.base) & !OFFSET;
+        let ram = HostPage {
+            host: r.host + offset as usize,
+            rom: r.rom,
+            index: r.first_page + (offset / PAGE) as usize,
+        };
+        match self.shown(pa) {
+            Shown::Ram => Some(ram),
+            Shown::ReadOnly => Some(HostPage { rom: true, ..ram }),
+            Shown::Rom => {
+                let host = self.0.shadow.as_ref()?.rom(pa & !OFFSET)?;
+                Some(HostPage {
+                    host,
+                    rom: true,
+                    ..ram
+                })
             }
-        })
+            Shown::Nothing => None,
+        }
+    }
+
+    fn shown(&self, pa: u64) -> Shown {
+        match &self.0.shadow {
+            Some(shadow) => shadow.at(pa),
+            None => Shown::Ram,
+        }
+    }
+
+    /// The map index of the page that holds `pa`, whatever is shown there.
+    fn index(&self, pa: u64) -> Option<usize> {
+        self.region(pa)
+            .map(|r| r.first_page + ((pa - r.base) / PAGE) as usize)
+    }
+
+    /// Shows something else from `pa` on, for the block that it lies in. Code that was found there is reported as overwritten, and
+    /// [`crate::Mmu::follow_remaps`] has to be called before the next access of the CPU. Nothing happens where nothing can be chosen.
+    pub fn show(&self, pa: u64, what: Shown) {
+        let Some(block) = self.0.shadow.as_ref().and_then(|s| s.set(pa, what)) else {
+            return;
+        };
+        self.0.remapped.store(true, Relaxed);
+        let len = block.end - block.start;
+        if self.has_code(block.start, len) {
+            self.report_code(block.start, len);
+        }
+    }
+
+    /// Whether something was shown anew since the last call.
+    pub(crate) fn take_remapped(&self) -> bool {
+        self.0.remapped.load(Relaxed) && self.0.remapped.swap(false, Relaxed)
     }
 
     /// How many pages the RAM has.
@@ -194,39 +277,83 @@ impl Ram {
         self.0.regions.iter().map(|r| (r.base, r.len, r.rom))
     }
 
-    /// Whether all of `len` bytes at `pa` are RAM.
-    pub fn contains(&self, pa: u64, len: u64) -> bool {
-        self.host(pa, len).is_some()
-    }
-
-    /// The host address of `len` bytes that lie in one region.
-    fn host(&self, pa: u64, len: u64) -> Option<usize> {
+    /// The host address of `len` bytes that lie in one region, none of them in the shadow.
+    fn host(&self, pa: u64, len: u64) -> Option<(usize, bool)> {
         let r = self.region(pa)?;
         let offset = pa - r.base;
-        (len <= r.len - offset).then_some(r.host + offset as usize)
+        let plain = match &self.0.shadow {
+            Some(shadow) => !shadow.touches(pa, len),
+            None => true,
+        };
+        (plain && len <= r.len - offset).then_some((r.host + offset as usize, r.rom))
     }
 
-    /// Copies RAM out. False, with nothing copied, if not all of it is RAM.
-    pub fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
-        let Some(host) = self.host(pa, bytes.len() as u64) else {
+    /// Calls `f` with the host address, the length and the place of each piece of `len` bytes at `pa`. False, with `f` not called, if
+    /// not all of it is memory, or (for a write) RAM.
+    fn pieces(
+        &self,
+        pa: u64,
+        len: usize,
+        write: bool,
+        mut f: impl FnMut(usize, usize, usize),
+    ) -> bool {
+        if let Some((host, rom)) = self.host(pa, len as u64) {
+            if !(write && rom) {
+                f(host, len, 0);
+            }
+            return !(write && rom);
+        }
+        let Some(end) = pa.checked_add(len as u64) else {
             return false;
         };
-        // SAFETY: `host` is valid for `bytes.len()` bytes (RamBuilder::map), and no Rust reference overlaps guest memory.
-        unsafe {
-            std::ptr::copy_nonoverlapping(host as *const u8, bytes.as_mut_ptr(), bytes.len())
-        };
+        let permitted = |at| self.page(at).is_some_and(|p| !(write && p.rom));
+        let first = pa & !OFFSET;
+        if !(first..end).step_by(PAGE as usize).all(permitted) {
+            return false;
+        }
+        let mut at = pa;
+        while at < end {
+            let n = (PAGE - (at & OFFSET)).min(end - at) as usize;
+            let page = self.page(at).expect("every page was looked at");
+            f(page.host + (at & OFFSET) as usize, n, (at - pa) as usize);
+            at += n as u64;
+        }
         true
     }
 
-    /// Copies into RAM, ROM included, and reports code that it overwrites: DMA and the loader. False, with nothing written, if not
-    /// all of it is RAM.
+    /// Copies memory out. False, with nothing copied, if not all of it is memory.
+    pub fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
+        self.pieces(pa, bytes.len(), false, |host, n, at| {
+            let to = bytes[at..at + n].as_mut_ptr();
+            // SAFETY: `host` is valid for `n` bytes (RamBuilder::map), and no Rust reference overlaps guest memory.
+            unsafe { std::ptr::copy_nonoverlapping(host as *const u8, to, n) };
+        })
+    }
+
+    /// Copies into RAM and reports code that it overwrites: DMA and the loader. False, with nothing written, if not all of it is
+    /// RAM that can be written now.
     pub fn write(&self, pa: u64, bytes: &[u8]) -> bool {
-        let Some(host) = self.host(pa, bytes.len() as u64) else {
+        let written = self.pieces(pa, bytes.len(), true, |host, n, at| {
+            let from = bytes[at..at + n].as_ptr();
+            // SAFETY: as in `read`.
+            unsafe { std::ptr::copy_nonoverlapping(from, host as *mut u8, n) };
+        });
+        if written {
+            self.note_write(pa, bytes.len() as u64);
+        }
+        written
+    }
+
+    /// Copies a page of a region out, whatever is shown in its place: for those who hash what RAM holds. False if there is none.
+    pub fn read_behind(&self, pa: u64, page: &mut [u8; PAGE as usize]) -> bool {
+        let Some(r) = self.region(pa) else {
             return false;
         };
-        // SAFETY: as in `read`.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), host as *mut u8, bytes.len()) };
-        self.note_write(pa, bytes.len() as u64);
+        let host = r.host + ((pa - r.base) & !OFFSET) as usize;
+        // SAFETY: regions are made of whole pages, and as in `read`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(host as *const u8, page.as_mut_ptr(), PAGE as usize);
+        }
         true
     }
 
@@ -257,8 +384,8 @@ impl Ram {
         let mut at = pa;
         while at < end {
             let n = (PAGE - (at & OFFSET)).min(end - at);
-            if let Some(page) = self.page(at) {
-                f(page.index, Ram::lines(at, n));
+            if let Some(page) = self.index(at) {
+                f(page, Ram::lines(at, n));
             }
             at += n;
         }
@@ -302,14 +429,18 @@ impl Ram {
             code |= self.page_marks(page) & lines != 0;
         });
         if code {
-            self.0.hit.store(true, Relaxed);
-            let mut writes = self
-                .0
-                .writes
-                .lock()
-                .expect("no panic happens under this lock");
-            writes.push(CodeWrite { address: pa, len });
+            self.report_code(pa, len);
         }
+    }
+
+    fn report_code(&self, address: u64, len: u64) {
+        self.0.hit.store(true, Relaxed);
+        let mut writes = self
+            .0
+            .writes
+            .lock()
+            .expect("no panic happens under this lock");
+        writes.push(CodeWrite { address, len });
     }
 
     /// Notes that the page with this map index was written.

@@ -14,7 +14,7 @@ use machine_spec::GuestMachine;
 /// all else that the worker has.
 #[derive(Debug)]
 pub struct Files {
-    kernel: Bytes,
+    kernel: Option<Bytes>,
     modules: Vec<Bytes>,
     /// The hash of what they held at first.
     hash: blake3::Hash,
@@ -29,8 +29,11 @@ impl Files {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn new(kernel: Bytes, modules: Vec<Bytes>) -> atoll_transport::Result<(Files, Images)> {
-        let images = Images::read(&kernel, &modules)?;
+    pub fn new(
+        kernel: Option<Bytes>,
+        modules: Vec<Bytes>,
+    ) -> atoll_transport::Result<(Files, Images)> {
+        let images = Images::read(kernel.as_ref(), &modules)?;
         let hash = images.hash();
         let files = Files {
             kernel,
@@ -45,7 +48,7 @@ impl Files {
     /// # Errors
     /// If it is not.
     pub fn read(&self) -> Result<Images, FilesChanged> {
-        let images = Images::read(&self.kernel, &self.modules).map_err(|_| FilesChanged)?;
+        let images = Images::read(self.kernel.as_ref(), &self.modules).map_err(|_| FilesChanged)?;
         match images.hash() == self.hash {
             true => Ok(images),
             false => Err(FilesChanged),
@@ -56,20 +59,16 @@ impl Files {
 /// What those files hold.
 #[derive(Debug, Default)]
 pub struct Images {
+    /// Empty if there is none.
     pub kernel: Vec<u8>,
     /// Initial RAM disk or boot modules, in the order of `GuestMachine::modules`.
     pub modules: Vec<Vec<u8>>,
 }
 
 impl Images {
-    /// Copies the images out of their segments: the memory is the broker's, and a copy cannot change under us.
-    fn read(kernel: &Bytes, modules: &[Bytes]) -> atoll_transport::Result<Images> {
-        let copy = |bytes: &Bytes| {
-            let mut copy = vec![0; bytes.len()];
-            bytes.read(0, &mut copy).map(|()| copy)
-        };
+    fn read(kernel: Option<&Bytes>, modules: &[Bytes]) -> atoll_transport::Result<Images> {
         Ok(Images {
-            kernel: copy(kernel)?,
+            kernel: kernel.map(copy).transpose()?.unwrap_or_default(),
             modules: modules.iter().map(copy).collect::<Result<_, _>>()?,
         })
     }
@@ -110,11 +109,24 @@ impl Images {
     }
 }
 
-/// Puts the images and the firmware's work into RAM, and the CPU at its entry.
+/// Copies an image out of its segment: the memory is the broker's, and a copy cannot change under us.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn copy(bytes: &Bytes) -> atoll_transport::Result<Vec<u8>> {
+    let mut copy = vec![0; bytes.len()];
+    bytes.read(0, &mut copy).map(|()| copy)
+}
+
+/// Puts the images and the firmware's work into RAM, and the CPU at its entry. A machine that has firmware does that itself: its CPU is
+/// where a reset left it.
 ///
 /// # Errors
 /// [`LoadError`], when the kernel is none or does not fit.
 pub fn boot(cpu: &mut Cpu, images: &Images, guest: &GuestMachine) -> Result<(), LoadError> {
+    if guest.bios {
+        return Ok(());
+    }
     let (chunks, entry) = images.plan(guest, cpu.features())?;
     start(cpu, &chunks, &entry);
     Ok(())
@@ -144,7 +156,6 @@ fn start(cpu: &mut Cpu, chunks: &[Chunk<'_>], entry: &Entry) {
     state.gdtr.limit = entry.gdt_limit;
     let flat = attr::S | attr::P | attr::G;
     let (code, data) = match entry.start {
-        Start::Real => (attr::S | attr::P | 0xb, attr::S | attr::P | 0x3),
         Start::Flat32 => {
             state.cr0 |= cr::CR0_PE;
             (flat | attr::DB | 0xb, flat | attr::DB | 0x3)

@@ -8,13 +8,13 @@ use atoll_abi::exit::ExitReason;
 use atoll_abi::{ABI_VERSION, VirtualTime};
 use atoll_jit::{Engine, Mode};
 use atoll_machine::{map, pc};
-use atoll_mmu::{Mmu, RamBuilder};
+use atoll_mmu::{Mmu, Ram, RamBuilder};
 use atoll_transport::attach::Incoming;
 use atoll_transport::{GuestRam, LinkClient, Session, SessionSender, process};
 use atoll_x86::Cpu;
 use atoll_x86::features::Features;
 use atoll_x86::system::Model;
-use machine_spec::{GuestMachine, PlaceKind, WorkerMachine};
+use machine_spec::{Blob, GuestMachine, PlaceKind, WorkerMachine};
 
 use crate::boot::{self, Files, Images};
 use crate::control::Wire;
@@ -123,18 +123,26 @@ impl Worker {
         let wire = Wire::new(clock, &bell, ids, receiving);
         let links = SharedLinks::new(Links::new(clients, wire)?);
 
-        let kernel = incoming.blob(0).context("no kernel was given")?;
-        let module = |n: usize| {
-            incoming
-                .blob(1 + n as u16)
-                .with_context(|| format!("module {n} is missing"))
+        let mut image = |blob: &Blob, what: &str| {
+            let found = incoming.blob(blob.index);
+            found.with_context(|| format!("the {what} is missing"))
         };
-        let modules = (0..spec.guest.modules.len())
-            .map(module)
-            .collect::<Result<Vec<_>, _>>()?;
-        let (files, images) = Files::new(kernel, modules)?;
-        let head = Trail::head(&spec.guest.to_bytes(), &images.kernel, &images.modules);
-        let machine = build_machine(&spec, &memory, files, &images, &links)?;
+        let bios = spec.bios.as_ref().map(|blob| image(blob, "firmware"));
+        let bios = bios.transpose()?.map(|bytes| boot::copy(&bytes));
+        let bios = bios.transpose()?.unwrap_or_default();
+        if spec.guest.bios && !machine_spec::is_bios_size(bios.len() as u64) {
+            bail!("firmware cannot have {} bytes", bios.len());
+        }
+        let kernel = spec.kernel.as_ref().map(|blob| image(blob, "kernel"));
+        let modules = spec.modules.iter().map(|blob| image(blob, "module"));
+        let modules = modules.collect::<Result<Vec<_>, _>>()?;
+        if modules.len() != spec.guest.modules.len() {
+            bail!("there are not as many modules as names for them");
+        }
+        let (files, images) = Files::new(kernel.transpose()?, modules)?;
+        let head = Trail::head(&spec.guest.to_bytes(), &bios, &images);
+        let ram = guest_ram(&spec.guest, &memory, &bios)?;
+        let machine = build_machine(&spec, ram, &memory, files, &images, &links)?;
         Ok(Worker {
             machine,
             links,
@@ -225,13 +233,13 @@ impl Worker {
 
 fn build_machine(
     spec: &WorkerMachine,
+    ram: Ram,
     memory: &GuestRam,
     files: Files,
     images: &Images,
     links: &SharedLinks,
 ) -> anyhow::Result<Machine> {
     let guest = &spec.guest;
-    let ram = guest_ram(guest, memory)?;
     let mut disks = Vec::new();
     for (place, spec) in guest.places.iter().enumerate() {
         disks.push(match spec.kind {
@@ -271,8 +279,9 @@ fn build_machine(
     ))
 }
 
-/// Guest RAM at its guest-physical places.
-fn guest_ram(guest: &GuestMachine, memory: &GuestRam) -> anyhow::Result<atoll_mmu::Ram> {
+/// Guest RAM at its guest-physical places, and the firmware's ROM: it ends at 4 GiB, and its end is seen below 1 MiB too (QEMU's
+/// `isa-bios`), where the host bridge shows ROM.
+fn guest_ram(guest: &GuestMachine, memory: &GuestRam, bios: &[u8]) -> anyhow::Result<Ram> {
     if memory.len() as u64 != guest.memory_bytes {
         bail!(
             "the RAM segment has {} bytes, the machine {}",
@@ -286,6 +295,13 @@ fn guest_ram(guest: &GuestMachine, memory: &GuestRam) -> anyhow::Result<atoll_mm
     if high > 0 {
         builder.shared(map::HIGH_RAM, memory, low, high);
     }
+    let rom = (!bios.is_empty()).then(|| {
+        builder.rom(map::HIGH_RAM - bios.len() as u64, bios);
+        let below = map::BIOS_BELOW_1M.min(bios.len() as u64);
+        map::HIGH_RAM - below..map::HIGH_RAM
+    });
+    let shadow = map::SHADOW.end - map::SHADOW.start;
+    builder.shadow(map::SHADOW.start, shadow, rom);
     Ok(builder.build())
 }
 

@@ -61,7 +61,7 @@ impl RamHash {
             .iter()
             .find(|(base, _, pages)| address.wrapping_sub(*base) < (pages * PAGE) as u64);
         if let Some((base, first, _)) = region
-            && ram.read(address, &mut page)
+            && ram.read_behind(address, &mut page)
         {
             self.digests[first + (address - base) as usize / PAGE] = digest(&page);
         }

@@ -3,6 +3,7 @@
 //! A trail is a text of JSON lines. The first names the inputs (`head`), the others are points at fixed virtual times
 //! (`at`: hashes of registers, RAM and events) and the outside inputs with their stamps (`in`, `button`). Equal inputs, equal trail.
 
+use crate::boot::Images;
 use crate::ram_hash::RamHash;
 use atoll_x86::Cpu;
 use std::fmt::Write;
@@ -53,10 +54,10 @@ pub fn state_hash(
 
 impl Trail {
     /// The first line: everything that the run depends on.
-    pub fn head(guest: &[u8], kernel: &[u8], modules: &[Vec<u8>]) -> String {
+    pub fn head(guest: &[u8], bios: &[u8], images: &Images) -> String {
         let hash = |bytes: &[u8]| hex(blake3::hash(bytes).as_bytes());
         // One module, the initial RAM disk, is named by its own hash; several by the hash of theirs.
-        let initrd = match modules {
+        let initrd = match images.modules.as_slice() {
             [] => hash(&[]),
             [one] => hash(one),
             several => hash(
@@ -68,9 +69,10 @@ impl Trail {
             ),
         };
         format!(
-            "{{\"trail\":{VERSION},\"machine\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
+            "{{\"trail\":{VERSION},\"machine\":\"{}\",\"bios\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
             hash(guest),
-            hash(kernel),
+            hash(bios),
+            hash(&images.kernel),
             initrd
         )
     }

@@ -88,7 +88,7 @@ pub struct RunRequest {
     pub machine: Vec<u8>,
     /// What only the host of the command line could tell (clock, seed, policy, script), likewise.
     pub resolved: Vec<u8>,
-    /// What is loaded before the first instruction: blob 0 is the kernel, the next ones are the initrd or the boot modules.
+    /// What is loaded before the first instruction: the kernel, the initrd or boot modules, firmware.
     pub segments: Vec<SegmentDesc>,
     /// `"terminal"` stays with the broker, which puts it back to what it was when all is over. Everything else goes on to the
     /// process whose line is the owner's standard input and output.

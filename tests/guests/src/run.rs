@@ -49,6 +49,11 @@ pub struct Boot {
 impl Boot {
     /// `atoll run` with nothing but what every test wants: statistics, a trail, no terminal.
     pub fn bare() -> Self {
+        Self::rebooting().arg("-no-reboot")
+    }
+
+    /// The same, but a guest's reset starts it anew.
+    pub fn rebooting() -> Self {
         let dir = tempfile::tempdir().expect("there is room for temporary files");
         let mut boot = Self {
             args: vec!["run".into()],
@@ -59,15 +64,7 @@ impl Boot {
             let file = boot.path(flag);
             boot = boot.arg(format!("--{flag}")).arg(file);
         }
-        boot.args([
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-            "--policy",
-            "exact",
-        ])
+        boot.args(["-display", "none", "-serial", "stdio", "--policy", "exact"])
     }
 
     /// A stock kernel with the busybox shell.

@@ -300,6 +300,7 @@ fn guest(config: &Config) -> GuestMachine {
             model: config.cpu,
             features: Vec::new(),
         },
+        bios: false,
         append: config.append.clone(),
         modules: if config.initrd.is_empty() {
             Vec::new()

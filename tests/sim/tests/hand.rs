@@ -11,9 +11,6 @@ use atoll_jit::{Mode, Tier};
 use cpu_worker::Stopped;
 use machine_spec::CpuModel;
 
-/// Lockstep does not yet take an NMI at the very boundary at which IRET unblocks it.
-const NOT_IN_LOCKSTEP: &[&str] = &["interrupts"];
-
 /// How often each test runs itself.
 const PASSES: usize = 4;
 
@@ -105,9 +102,6 @@ fn hand(name: &str) {
         (Mode::Lockstep, None),
     ];
     for (engine, inline) in engines {
-        if engine == Mode::Lockstep && NOT_IN_LOCKSTEP.contains(&name) {
-            continue;
-        }
         let other = run(name, engine, inline);
         let who = format!("{engine:?} {inline:?}");
         check(name, &who, &other.console, &wanted);

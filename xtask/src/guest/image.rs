@@ -1,4 +1,4 @@
-//! Guests that are one file of a package: other systems' kernels, and programs that run without one.
+//! Guests that are one file of a package: other systems' kernels, firmware, and programs that run without either.
 
 use std::fs;
 use std::path::Path;
@@ -48,6 +48,23 @@ pub(super) const XEN: Image = Image {
     file: "boot/xen-4.17-amd64.gz",
 };
 
+pub(super) const U_BOOT: Image = Image {
+    suite: "bookworm",
+    architecture: AMD64,
+    package: "u-boot-qemu",
+    file: "usr/lib/u-boot/qemu-x86/u-boot.rom",
+};
+pub(super) const U_BOOT_X64: Image = Image {
+    file: "usr/lib/u-boot/qemu-x86_64/u-boot.rom",
+    ..U_BOOT
+};
+pub(super) const SEABIOS: Image = Image {
+    suite: "bookworm",
+    architecture: AMD64,
+    package: "seabios",
+    file: "usr/share/seabios/bios-256k.bin",
+};
+
 impl Image {
     /// What it is made from.
     pub(super) fn text(&self) -> String {
@@ -55,7 +72,7 @@ impl Image {
     }
 }
 
-/// Fetches the package and puts its file in the kernel's place.
+/// Fetches the package and puts its file in the kernel's place; for firmware, too.
 pub(super) fn build(dir: &Path, image: &Image, options: &Options) -> Result<()> {
     let tree = dir.join("tmp/image");
     Apt::open(image.suite, image.architecture, options.sources.as_deref())?

@@ -51,7 +51,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The kernel: a bzImage, an ELF or Multiboot image.
+    /// The kernel: a bzImage, an ELF or Multiboot image. Or what is started instead: firmware.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join(KERNEL)
     }
@@ -165,6 +165,18 @@ fn recipe(name: &str) -> Result<Recipe> {
         "xen" => Recipe {
             build: |dir, options| image::build(dir, &image::XEN, options),
             text: image::XEN.text(),
+        },
+        "u-boot" => Recipe {
+            build: |dir, options| image::build(dir, &image::U_BOOT, options),
+            text: image::U_BOOT.text(),
+        },
+        "u-boot-x64" => Recipe {
+            build: |dir, options| image::build(dir, &image::U_BOOT_X64, options),
+            text: image::U_BOOT_X64.text(),
+        },
+        "seabios" => Recipe {
+            build: |dir, options| image::build(dir, &image::SEABIOS, options),
+            text: image::SEABIOS.text(),
         },
         other => bail!("there is no guest {other:?}; `cargo xtask help` lists them"),
     })

@@ -4,8 +4,8 @@
 //! images are a user's, so nothing about them is believed: a number read from one is bounded before it is used.
 //!
 //! [`load`] finds out by itself what a kernel is, in QEMU's order: a Linux bzImage ([`linux`]), Multiboot ([`multiboot`]), an ELF
-//! file with a PVH entry or without one ([`elf`], [`pvh`]). What is not here: a start in real mode at an image's boot sector, or
-//! Linux's 16-bit entry. Both call a BIOS, and there is none; [`Start::Real`] is for the firmware that will be.
+//! file with a PVH entry or without one ([`elf`], [`pvh`]). What is not here: a start in real mode at an image's boot sector, or at
+//! Linux's 16-bit entry. Both call a BIOS, so they are for machines that start in firmware.
 
 pub mod acpi;
 pub mod elf;
@@ -46,8 +46,6 @@ impl<'a> Chunk<'a> {
 /// The mode in which a guest starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Real mode: a segment's base is its selector times 16.
-    Real,
     /// 32-bit protected mode: flat segments of 4 GiB, no paging.
     Flat32,
     /// 64-bit mode, through the page tables at `cr3`.

@@ -1,6 +1,6 @@
 //! IN and OUT, and the permission to use a port (SDM vol. 1, 18.5).
 
-use crate::bus::attention;
+use crate::bus::{attention, rehearsal};
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::Stop;
@@ -41,7 +41,7 @@ impl Cpu {
         v
     }
 
-    /// Writes one. The A20 gate hangs on a port, so that the addresses of all that follows may change here.
+    /// Writes one. The A20 gate and what a host bridge shows hang on ports, so that the addresses of all that follows may change here.
     pub(crate) fn write_port(&mut self, port: u16, bytes: u32, v: u32) {
         self.last_port = Some((port, bytes));
         self.bus.port_out(&mut self.state.clock, port, bytes, v);
@@ -50,6 +50,10 @@ impl Cpu {
         if open != self.state.a20 {
             self.state.a20 = open;
             self.update_mode();
+            self.state.clock.attention |= attention::MODE;
+        }
+        // In a rehearsal the write reached nobody, and a flush cannot be taken back.
+        if self.state.clock.rehearsal == rehearsal::NONE && self.mmu.follow_remaps() {
             self.state.clock.attention |= attention::MODE;
         }
     }

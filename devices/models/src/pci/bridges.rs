@@ -3,18 +3,26 @@
 //! Sources: Intel 82441FX (PMC) datasheet (290549); Intel 82371AB (PIIX4) datasheet (290562). Each is only a configuration
 //! space: the devices behind the ISA and power-management functions are models of their own in [`crate::platform`].
 //!
-//! Not modelled: memory attributes (PAM registers keep what is written; there is no shadow RAM), DRAM row boundaries, PIIX4's
-//! IDE and USB functions, device monitors and SMBus.
+//! The registers that steer the rest of the machine (memory attributes, the base of the power-management ports) are plain bytes here;
+//! the board reads them after each write and does what they say.
+//!
+//! Not modelled: DRAM row boundaries, SMRAM, PIIX4's IDE and USB functions, device monitors and SMBus.
 
 use device_core::{ConfigByte, PciFunction};
 
-/// 00:00.0, the 82441FX: PCI to memory.
-pub fn host_bridge() -> PciFunction {
-    // PAM0 to PAM6 and the SMRAM register: written by firmware, read back by it.
-    let pam = (0x59..=0x5F).map(|offset| ConfigByte {
+/// The first of the seven PAM registers of [`host_bridge`].
+pub const PAM: u8 = 0x59;
+/// The PIIX4's register with the base of its ports, and the one whose bit 0 enables them.
+pub const PM_BASE: u8 = 0x40;
+pub const PM_ENABLE: u8 = 0x80;
+
+/// 00:00.0, the 82441FX: PCI to memory. `pam` is what each PAM register has after a reset: zero on hardware, something else where there
+/// is no firmware to open the shadow RAM.
+pub fn host_bridge(pam: u8) -> PciFunction {
+    let pam = (PAM..PAM + 7).map(|offset| ConfigByte {
         offset,
-        value: 0,
-        writable: 0xFF,
+        value: pam,
+        writable: 0x33,
     });
     let smram = ConfigByte {
         offset: 0x72,
@@ -47,27 +55,30 @@ pub fn isa_bridge() -> PciFunction {
     function(0x7000, 0x06_01_00, 0, pirq.chain(others).collect())
 }
 
-/// 00:01.3, the PIIX4 power-management function. Its registers decode at `pm_base` (64 ports, fixed by the machine version, as
-/// firmware would have set it) and stay there.
-pub fn acpi_pm(pm_base: u16) -> PciFunction {
+/// 00:01.3, the PIIX4 power-management function. Its 64 ports decode at `pm_base` after a reset, or nowhere until firmware gives them a
+/// base.
+pub fn acpi_pm(pm_base: Option<u16>) -> PciFunction {
+    let base = pm_base.unwrap_or(0);
     assert!(
-        pm_base.is_multiple_of(64),
+        base.is_multiple_of(64),
         "the PIIX4 decodes its 64 ports naturally aligned"
     );
-    let [low, high] = (pm_base | 1).to_le_bytes();
-    let byte = |offset, value| ConfigByte {
+    let [low, high] = (base | 1).to_le_bytes();
+    let byte = |offset, value, writable| ConfigByte {
         offset,
         value,
-        writable: 0,
+        writable,
     };
     let registers = vec![
-        byte(0x40, low),
-        byte(0x41, high),
-        // PMREGMISC: decoding enabled.
-        byte(0x80, 1),
+        byte(PM_BASE, low, 0xC0),
+        byte(PM_BASE + 1, high, 0xFF),
+        byte(PM_ENABLE, u8::from(pm_base.is_some()), 0x01),
+        // DEVACTB's APMC_EN: a write of the SMI command port has an effect, as it has without system management mode. Firmware takes
+        // it for the sign that a handler is in place.
+        byte(0x5B, 0x02, 0x02),
         // The SCI is interrupt 9.
-        byte(0x3C, 9),
-        byte(0x3D, 1),
+        byte(0x3C, 9, 0),
+        byte(0x3D, 1, 0),
     ];
     function(0x7113, 0x06_80_00, 3, registers)
 }
@@ -94,10 +105,15 @@ mod tests {
     use crate::pci::{ConfigRead, ConfigSpace};
 
     #[test]
-    fn the_power_management_base_cannot_be_moved() {
-        let mut config = ConfigSpace::new(&acpi_pm(0x600));
-        config.write(0x40, 4, 0xB001, &mut Vec::new());
+    fn the_power_management_base_is_a_multiple_of_64() {
+        let mut config = ConfigSpace::new(&acpi_pm(Some(0x600)));
         assert_eq!(config.read(0x40, 4), ConfigRead::Value(0x601));
+        config.write(0x40, 4, 0xB03E, &mut Vec::new());
+        assert_eq!(config.read(0x40, 4), ConfigRead::Value(0xB001));
+        assert_eq!(
+            ConfigSpace::new(&acpi_pm(None)).read(0x80, 1),
+            ConfigRead::Value(0)
+        );
     }
 
     #[test]
