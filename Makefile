@@ -2,7 +2,7 @@
 #
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
-#   make guests             guests of 32 bits beyond those of make test
+#   make guests             guests of 32 bits and boots by firmware beyond those of make test
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
 #   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
@@ -64,6 +64,7 @@ isa: build
 guests: build
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p guest-tests --test i386 -- --include-ignored
+	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored kernels
 
 debian-test: build
 	@.ci/setup debian
@@ -76,7 +77,7 @@ workloads: build
 lockstep: build guest
 	@.ci/setup test
 	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture kernel
-	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored
+	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored lockstep
 
 lockstep-debian: build
 	@.ci/setup debian

@@ -132,17 +132,10 @@ impl Draft {
 
     fn check_boot(&mut self) {
         let append = self.append.take();
-        match (&self.boot.bios, &self.boot.kernel) {
-            (None, None) => {
-                let message = "nothing to boot: name a kernel with -kernel FILE, or firmware with \
-                               -bios FILE";
-                self.problems.add(&Origin::Whole, message);
-            }
-            (Some(_), Some(_)) => {
-                let message = "-bios with -kernel: Atoll hands no kernel to firmware";
-                self.problems.add(&Origin::Whole, message);
-            }
-            _ => {}
+        if self.boot.kernel.is_none() && self.boot.bios.is_none() {
+            let message = "nothing to boot: name a kernel with -kernel FILE, or firmware with \
+                           -bios FILE";
+            self.problems.add(&Origin::Whole, message);
         }
         if let Some((origin, text)) = append {
             if text.contains('\0') {

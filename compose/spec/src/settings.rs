@@ -113,7 +113,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "bios",
         "",
         "FILE",
-        "a firmware image, which ends at 4 GiB; the CPU starts in it at the reset vector",
+        "a firmware image, in which the CPU starts at the reset vector; it is offered -kernel, a Linux bzImage then",
         Kind::Text(|draft, _, text| draft.boot.bios = Some(draft.base.join(text))),
     ),
     row(

@@ -59,6 +59,8 @@ pub struct Board {
     reply: Vec<u8>,
     halt: Option<Halt>,
     pub(crate) a20_open: bool,
+    /// The ISA interrupts that PCI devices hold high, as bits.
+    pub(crate) routed: u16,
     /// The earliest event scheduled since the CPU last looked.
     pub(crate) nearer_ns: Option<u64>,
     /// The rolling hash of everything that was applied; see [`Board::events_hash`].
@@ -101,6 +103,7 @@ impl Board {
             reply: Vec::new(),
             halt: None,
             a20_open: true,
+            routed: 0,
             nearer_ns: None,
             events: blake3::Hasher::new(),
             lapic_armed: None,
@@ -133,6 +136,7 @@ impl Board {
             self.schedule(at, Event::Script);
         }
         self.irq.reset();
+        self.routed = 0;
         self.pci.reset();
         self.decode.rebuild_bars(&self.pci);
         self.follow_chipset();
@@ -270,6 +274,7 @@ impl Board {
             LineTarget::Pci => {
                 if let Some((gsi, level)) = self.pci.set_intx(device, level) {
                     self.irq.set_gsi(gsi, level);
+                    self.route_interrupts();
                 }
             }
             LineTarget::Isa(irq) => self.irq.set_isa(irq, level),

@@ -132,6 +132,7 @@ impl Board {
             .gsis
             .into_iter()
             .for_each(|(gsi, level)| self.irq.set_gsi(gsi, level));
+        self.route_interrupts();
         match asked.access {
             Some((device, access)) => self.device_access(now_ns, device, access) as u32,
             None => asked.value,

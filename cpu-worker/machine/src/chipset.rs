@@ -1,7 +1,8 @@
-//! What the chipset's registers in configuration space do to the rest of the machine: the attributes of memory below 1 MiB, and where
-//! the power-management ports are.
+//! What the chipset's registers in configuration space do to the rest of the machine: the attributes of memory below 1 MiB, where
+//! the power-management ports are, and which ISA interrupts PCI devices raise.
 //!
-//! Sources: Intel 82441FX datasheet (290549), 3.2.14 (PAM); Intel 82371AB datasheet (290562), 7.2.1 and 7.2.9 (PMBA, PMREGMISC).
+//! Sources: Intel 82441FX datasheet (290549), 3.2.14 (PAM); Intel 82371AB datasheet (290562), 4.1.10 (PIRQRC), 7.2.1 and 7.2.9 (PMBA,
+//! PMREGMISC).
 //!
 //! Not modelled: PAM's setting of writes to RAM with reads from PCI. It counts as RAM not shown; both kinds of firmware that we know
 //! of copy themselves through the ROM at the top of memory instead.
@@ -16,7 +17,11 @@ use crate::map;
 const PM_PORTS: u64 = 64;
 
 const HOST_BRIDGE: u8 = 0;
+const ISA_BRIDGE: u8 = 1 << 3;
 const POWER_MANAGEMENT: u8 = 1 << 3 | 3;
+
+/// The ISA interrupts that PIRQs may be routed to: all but 0, 1, 2, 8 and 13.
+const PCI_INTERRUPTS: u16 = !0x2107;
 
 /// The blocks whose attributes PAM1 to PAM6 have, two a register; PAM0's upper half has those of the 64 KiB behind.
 const PAM_BLOCKS: std::ops::Range<u64> = 0xc_0000..0xf_0000;
@@ -26,6 +31,26 @@ impl Board {
     pub(crate) fn follow_chipset(&mut self) {
         self.show_memory();
         self.place_power_management();
+        self.route_interrupts();
+    }
+
+    /// PCI interrupts reach the I/O APIC by inputs of their own, and besides the ISA interrupts that the PIRQ registers name.
+    pub(crate) fn route_interrupts(&mut self) {
+        const NOT_ROUTED: u8 = 0x80;
+        let levels = self.pci.pirq_levels();
+        let mut routed = 0u16;
+        for (at, _) in (bridges::PIRQ..).zip(levels).filter(|(_, level)| *level) {
+            let route = self.pci.register(ISA_BRIDGE, at).unwrap_or(NOT_ROUTED);
+            // Those that belong to the board itself are reserved values.
+            if route & NOT_ROUTED == 0 && PCI_INTERRUPTS >> (route & 15) & 1 != 0 {
+                routed |= 1 << (route & 15);
+            }
+        }
+        let changed = routed ^ self.routed;
+        self.routed = routed;
+        for irq in (0..16u8).filter(|irq| changed >> irq & 1 != 0) {
+            self.irq.set_isa(irq, routed >> irq & 1 != 0);
+        }
     }
 
     fn show_memory(&self) {

@@ -6,7 +6,7 @@
 use atoll_mmu::Ram;
 use device_core::Model;
 use device_models::pci as bridges;
-use device_models::platform::{AcpiPm, I8042, Pit, Rtc};
+use device_models::platform::{AcpiPm, FwCfg, I8042, Pit, Rtc};
 use device_models::uart::Uart;
 use device_models::virtio::{Block, BlockConfig, VirtioPci};
 use machine_spec::{GuestMachine, PlaceKind};
@@ -27,10 +27,11 @@ pub struct Disk {
     pub discard: bool,
 }
 
-/// Builds the board of `guest`. `disks` tells of the disk at each place that has one.
+/// Builds the board of `guest`. `disks` tells of the disk at each place that has one, `fw_cfg` is for firmware, if it has any.
 pub fn build(
     guest: &GuestMachine,
     ram: Ram,
+    fw_cfg: Option<FwCfg>,
     backends: Box<dyn Backends>,
     disks: &[Option<Disk>],
 ) -> Board {
@@ -62,6 +63,7 @@ pub fn build(
         ),
         seat("i8042", I8042::new(), &[LineTarget::Isa(1)], None),
     ];
+    seats.extend(fw_cfg.map(|model| seat("fw-cfg", model, &[], None)));
     for (place, spec) in guest.places.iter().enumerate() {
         let at = Some(place as u16);
         match &spec.kind {

@@ -232,6 +232,15 @@ impl PciRoot {
         Some(self.set_pin(index, seen))
     }
 
+    /// The levels of PIRQA to PIRQD: a PC's board wires INTA of device 1 to the first, of device 2 to the second, and so on.
+    pub(crate) fn pirq_levels(&self) -> [bool; 4] {
+        let mut levels = [false; 4];
+        for function in self.functions.iter().filter(|f| f.intx) {
+            levels[usize::from((function.devfn >> 3).wrapping_sub(1) & 3)] = true;
+        }
+        levels
+    }
+
     /// The model of `device` fires an MSI-X vector: the message that goes out now.
     pub fn msix(&mut self, device: usize, vector: u16) -> Option<(u64, u32)> {
         let index = self.index_of(device)?;

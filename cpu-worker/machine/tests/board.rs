@@ -57,6 +57,7 @@ fn rig(script: Vec<ScriptStep>) -> Rig {
     let board = pc::build(
         &guest,
         Ram::anonymous(16 << 20),
+        None,
         Box::new(printed.clone()),
         &[None],
     );

@@ -8,6 +8,7 @@ use atoll_x86::Cpu;
 use atoll_x86::features::Features;
 use atoll_x86::op::{RAX, RBX, RSI, RSP, Seg};
 use atoll_x86::state::{Segment, attr, cr};
+use device_models::platform::FwCfg;
 use machine_spec::GuestMachine;
 
 /// The files that a guest is started from, where the broker keeps them: a copy of ours would only be wanted at a reset, and be as large as
@@ -89,23 +90,34 @@ impl Images {
         features: Features,
     ) -> Result<Loaded<'a>, LoadError> {
         let (tables, rsdp) = pc::acpi_tables(guest).build();
+        let long_mode = features.contains(Features::LM);
+        let (mut chunks, entry) = firmware::load(&self.boot(guest, rsdp, long_mode))?;
+        chunks.push(tables);
+        Ok((chunks, entry))
+    }
+
+    fn boot<'a>(&'a self, guest: &'a GuestMachine, rsdp: u64, long_mode: bool) -> Boot<'a> {
         let module = |(bytes, text): (&'a Vec<u8>, &'a String)| firmware::Module { bytes, text };
-        let boot = Boot {
+        let modules = self.modules.iter().zip(&guest.modules);
+        Boot {
             kernel: &self.kernel,
-            modules: self
-                .modules
-                .iter()
-                .zip(&guest.modules)
-                .map(module)
-                .collect(),
+            modules: modules.map(module).collect(),
             command_line: &guest.append,
             memory_bytes: guest.memory_bytes,
             rsdp,
-            long_mode: features.contains(Features::LM),
-        };
-        let (mut chunks, entry) = firmware::load(&boot)?;
-        chunks.push(tables);
-        Ok((chunks, entry))
+            long_mode,
+        }
+    }
+
+    /// What firmware finds in fw_cfg; none in a machine without firmware.
+    ///
+    /// # Errors
+    /// [`LoadError`], when the kernel is none that firmware can be given.
+    pub fn fw_cfg(&self, guest: &GuestMachine) -> Result<Option<FwCfg>, LoadError> {
+        // The kernel itself asks the firmware for ACPI, and the CPU for its features.
+        let contents = || firmware::fw_cfg::contents(&self.boot(guest, 0, true));
+        let contents = guest.bios.then(contents).transpose()?;
+        Ok(contents.map(|(items, files)| FwCfg::new(items, files)))
     }
 }
 
@@ -168,19 +180,11 @@ fn start(cpu: &mut Cpu, chunks: &[Chunk<'_>], entry: &Entry) {
             (flat | attr::L | 0xb, flat | attr::DB | 0x3)
         }
     };
-    let segment = |selector: u16, attr: u16| match entry.start {
-        Start::Real => Segment {
-            base: u64::from(selector) << 4,
-            limit: 0xffff,
-            attr,
-            selector,
-        },
-        _ => Segment {
-            base: 0,
-            limit: u32::MAX,
-            attr,
-            selector,
-        },
+    let segment = |selector: u16, attr: u16| Segment {
+        base: 0,
+        limit: u32::MAX,
+        attr,
+        selector,
     };
     state.seg[Seg::Cs as usize] = segment(entry.code_selector, code);
     for seg in [Seg::Ds, Seg::Es, Seg::Ss, Seg::Fs, Seg::Gs] {

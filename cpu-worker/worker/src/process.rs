@@ -247,7 +247,8 @@ fn build_machine(
             PlaceKind::Serial { .. } => None,
         });
     }
-    let board = pc::build(guest, ram.clone(), Box::new(links.clone()), &disks);
+    let fw_cfg = images.fw_cfg(guest)?;
+    let board = pc::build(guest, ram.clone(), fw_cfg, Box::new(links.clone()), &disks);
     let mut cpu = Cpu::new(cpu_model(guest)?, Mmu::new(ram), Box::new(board));
     let clock = &mut cpu.state.clock;
     clock.shift = u32::from(guest.icount_shift.unwrap_or(0));
@@ -255,6 +256,9 @@ fn build_machine(
     boot::boot(&mut cpu, images, guest)?;
     let plan = guest.clone();
     let reboot = Box::new(move |cpu: &mut Cpu| {
+        if plan.bios {
+            return Ok(());
+        }
         let images = files.read()?;
         boot::boot(cpu, &images, &plan).expect("the same images were booted before");
         Ok(())

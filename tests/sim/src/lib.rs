@@ -240,7 +240,7 @@ fn build(config: Config) -> (Machine, Memory) {
     }
     memory.lock().echo = config.echo;
     let ram = Ram::anonymous(config.memory_bytes);
-    let board = pc::build(&guest, ram.clone(), Box::new(memory.clone()), &disks);
+    let board = pc::build(&guest, ram.clone(), None, Box::new(memory.clone()), &disks);
     let model = Model::named(guest.cpu.model.name()).expect("every name is a model");
     let mut cpu = Cpu::new(model, Mmu::new(ram), Box::new(board));
     cpu.state.clock.charges = 1;

@@ -17,7 +17,7 @@ const BOOT_PARAMS: u64 = 0x7000;
 const PAGE_TABLES: u64 = 0x9000;
 const COMMAND_LINE: u64 = 0x2_0000;
 /// Where a bzImage lies unless it says something else.
-const HIGH: u64 = 0x10_0000;
+pub(super) const HIGH: u64 = 0x10_0000;
 
 /// What versions of the protocol before 2.02 have instead of a pointer: a magic number, and the offset of the command line from this
 /// address.
@@ -33,19 +33,22 @@ pub(super) fn is_linux(kernel: &[u8]) -> bool {
 }
 
 /// What the setup header says, with the defaults of the protocol's older versions.
-struct Header<'a> {
-    version: u16,
+pub(super) struct Header<'a> {
+    pub version: u16,
     raw: &'a [u8],
-    payload: &'a [u8],
-    load_at: u64,
+    /// The protected-mode part.
+    pub payload: &'a [u8],
+    /// Where it runs; by the 32-bit and 64-bit protocols it is loaded there, too.
+    pub load_at: u64,
     entry: u64,
     long: bool,
-    initrd_max: u64,
-    cmdline_max: usize,
-    init_size: u64,
+    pub initrd_max: u64,
+    pub cmdline_max: usize,
+    /// What it needs from `load_at` on.
+    pub init_size: u64,
 }
 
-fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError> {
+pub(super) fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError> {
     const SHORT: LoadError = LoadError::Malformed("it is shorter than a setup header");
     let image = Fields(kernel);
     let u8 = |at: usize| image.u8(at as u64).ok_or(SHORT);

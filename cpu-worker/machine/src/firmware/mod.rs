@@ -5,12 +5,14 @@
 //!
 //! [`load`] finds out by itself what a kernel is, in QEMU's order: a Linux bzImage ([`linux`]), Multiboot ([`multiboot`]), an ELF
 //! file with a PVH entry or without one ([`elf`], [`pvh`]). What is not here: a start in real mode at an image's boot sector, or at
-//! Linux's 16-bit entry. Both call a BIOS, so they are for machines that start in firmware.
+//! Linux's 16-bit entry. Both call a BIOS, so they are for machines that start in firmware, which is offered the kernel ([`fw_cfg`]).
 
 pub mod acpi;
 pub mod elf;
+pub mod fw_cfg;
 mod layout;
 pub mod linux;
+mod linux16;
 pub mod multiboot;
 pub mod pvh;
 mod zero_page;

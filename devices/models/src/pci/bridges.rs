@@ -12,6 +12,8 @@ use device_core::{ConfigByte, PciFunction};
 
 /// The first of the seven PAM registers of [`host_bridge`].
 pub const PAM: u8 = 0x59;
+/// The first of the four PIRQ registers of [`isa_bridge`].
+pub const PIRQ: u8 = 0x60;
 /// The PIIX4's register with the base of its ports, and the one whose bit 0 enables them.
 pub const PM_BASE: u8 = 0x40;
 pub const PM_ENABLE: u8 = 0x80;
@@ -35,7 +37,7 @@ pub fn host_bridge(pam: u8) -> PciFunction {
 /// 00:01.0, the PIIX3-compatible PCI-to-ISA bridge. Its PIRQ registers (0x60 to 0x63) route INTA to INTD to ISA interrupts;
 /// bit 7 is "not routed".
 pub fn isa_bridge() -> PciFunction {
-    let pirq = (0x60..=0x63).map(|offset| ConfigByte {
+    let pirq = (PIRQ..PIRQ + 4).map(|offset| ConfigByte {
         offset,
         value: 0x80,
         writable: 0x8F,

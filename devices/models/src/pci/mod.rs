@@ -4,5 +4,5 @@ mod bridges;
 mod config;
 mod msix;
 
-pub use bridges::{PAM, PM_BASE, PM_ENABLE, acpi_pm, host_bridge, isa_bridge};
+pub use bridges::{PAM, PIRQ, PM_BASE, PM_ENABLE, acpi_pm, host_bridge, isa_bridge};
 pub use config::{BarRange, ConfigRead, ConfigSpace, Event};

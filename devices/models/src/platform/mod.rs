@@ -1,6 +1,7 @@
-//! The fixed devices of the chipset: timer, clock, power management, keyboard controller.
+//! The fixed devices of the chipset: timer, clock, power management, keyboard controller, and what firmware is told.
 
 mod acpi_pm;
+mod fw_cfg;
 mod i8042;
 mod pit;
 mod rtc;
@@ -8,6 +9,7 @@ mod rtc;
 pub use acpi_pm::{
     ACPI_DISABLE, ACPI_ENABLE, AcpiPm, RESET_PORT, RESET_VALUE, S5_SLEEP_TYPE, SMI_COMMAND_PORT,
 };
+pub use fw_cfg::{FW_CFG_PORT, FwCfg, FwCfgFile, FwCfgItem};
 pub use i8042::I8042;
 pub use pit::Pit;
 pub use rtc::Rtc;
