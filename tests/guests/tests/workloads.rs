@@ -68,7 +68,8 @@ fn check(cpu: &str) {
             x87,
             digests,
             "sh stress.sh",
-            &format!("python3 -m test {PYTHON}"),
+            // With a word at each test: all of test_decimal is minutes of silence on a busy host.
+            &format!("python3 -m test -v {PYTHON}"),
             "openssl speed -seconds 1 -bytes 8192 sha256 aes-256-cbc 2>&1 | tail -n 5",
         ])
         .run()
