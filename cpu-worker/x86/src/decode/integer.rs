@@ -453,8 +453,9 @@ fn implied(i: &Instruction, c: &Ctx) -> Option<Op> {
     let kind = match i.mnemonic() {
         M::Nop | M::Endbr32 | M::Endbr64 | M::Reservednop => Kind::Nop,
         M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 => Kind::Nop,
+        // Whatever has long mode has it (AMD APM vol. 3, PREFETCHW), and Linux counts on that with AMD's processors.
         M::Prefetch | M::Prefetchw | M::Prefetchwt1 => {
-            gated(c, Features::PREFETCHW)?;
+            gated(c, Features::PREFETCHW).or_else(|| gated(c, Features::LM))?;
             Kind::Nop
         }
         M::Cldemote | M::Prefetchit0 | M::Prefetchit1 => Kind::Nop,
