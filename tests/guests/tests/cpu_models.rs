@@ -53,3 +53,14 @@ fn a_pentium_iii_has_sse_and_no_sse2() {
         // 128 + SIGILL.
         .expect_console("\nended with 132");
 }
+
+/// Linux takes it for granted that a processor of AMD's with long mode has PREFETCHW, whether CPUID says so or not.
+#[test]
+fn linux_runs_on_the_first_of_amds_64_bit_processors() {
+    Boot::shell("linux-cloud")
+        .args(["-cpu", "qemu64"])
+        .commands(&["grep -q AuthenticAMD /proc/cpuinfo && echo it is of AMD"])
+        .run()
+        .expect_code(0)
+        .expect_console("\nit is of AMD");
+}
