@@ -1,31 +1,29 @@
 //! The loop: wait for something to happen, tell the state machine, do what it says.
 
+mod acting;
+
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use atoll_abi::control::{
-    Control, ExitReport, Hello, LogLevel, LogRecord, MonitorReply, Role, RunRequest,
-};
+use atoll_abi::control::{Control, ExitReport, Hello, MonitorReply, Role, RunRequest};
 use atoll_abi::exit::ExitReason;
-use atoll_abi::{ABI_VERSION, PeerId};
 use atoll_transport::process::{self, ProcessHandle};
 use atoll_transport::{LinkMemory, Session, monotonic_ns};
-use broker_core::{Action, Broker, Conn, Event, Plan};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
-use std::os::fd::{AsFd, OwnedFd};
+use broker_core::{Broker, Conn, Event, Plan};
+use nix::sys::signalfd::SignalFd;
+use std::os::fd::OwnedFd;
 
 use crate::args::Args;
-use crate::attach;
+use crate::debug::DebugLog;
 use crate::listen;
 use crate::memory::Memory;
 use crate::messages::{Heard, judge};
 use crate::peers::Process;
 use crate::request::Request;
 use crate::sessions::{Sessions, Visit, is_hang_up};
+use crate::signals;
+use crate::sources::{Source, Sources};
 use crate::terminal::Terminal;
 
 /// Messages of one peer that are taken at a time, so that one which floods does not silence the others.
@@ -40,7 +38,7 @@ const HORIZON_LOOK: Duration = Duration::from_millis(10);
 
 /// The whole of the broker's life. The error is for whoever reads stderr: there is nobody else to tell.
 pub(crate) fn run(args: &Args) -> Result<ExitReason, String> {
-    let signals = take_signals()?;
+    let signals = signals::take()?;
     let listener = args.listen.as_deref().map(listen::bind).transpose()?;
     let mut sessions = Sessions::new(listener);
     let inherited = args
@@ -85,36 +83,6 @@ fn no_report() -> ExitReport {
     }
 }
 
-/// Signals become a descriptor. They are blocked rather than ignored, because children inherit what is ignored.
-///
-/// SIGINT, SIGHUP and SIGQUIT go to everybody at a terminal, and its owner decides what they mean; SIGTTOU and SIGTTIN would stop a
-/// broker that puts the terminal back from the background.
-fn take_signals() -> Result<SignalFd, String> {
-    let signals = [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-        Signal::SIGTTOU,
-        Signal::SIGTTIN,
-    ];
-    let signals: SigSet = signals.into_iter().collect();
-    let taken = signals.thread_block();
-    let taken = taken.and_then(|()| {
-        SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-    });
-    taken.map_err(|errno| format!("cannot take signals: {errno}"))
-}
-
-/// Was SIGTERM among the signals that came?
-fn was_terminated(signals: &SignalFd) -> bool {
-    let mut terminated = false;
-    while let Ok(Some(signal)) = signals.read_signal() {
-        terminated |= signal.ssi_signo == Signal::SIGTERM as u32;
-    }
-    terminated
-}
-
 /// Waits for a machine to run. `None`: nobody will bring one any more.
 fn await_owner(
     sessions: &mut Sessions,
@@ -131,7 +99,7 @@ fn await_owner(
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         for source in sources.wait(timeout) {
             match source {
-                Source::Signals if was_terminated(signals) => return None,
+                Source::Signals if signals::was_terminated(signals) => return None,
                 Source::Listener => sessions.accept(),
                 Source::Session(conn) => {
                     while let Some(visit) = sessions.receive(conn) {
@@ -157,55 +125,6 @@ fn await_owner(
     }
 }
 
-/// Something that can be waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Signals,
-    Listener,
-    Session(Conn),
-    /// A peer's session, by its place in the list of peers.
-    Peer(usize),
-    Exit(usize),
-}
-
-#[derive(Default)]
-struct Sources<'a> {
-    names: Vec<Source>,
-    fds: Vec<PollFd<'a>>,
-}
-
-impl<'a> Sources<'a> {
-    fn add<F: AsFd>(&mut self, source: Source, fd: &'a F) {
-        self.names.push(source);
-        self.fds.push(PollFd::new(fd, PollFlags::IN));
-    }
-
-    fn add_sessions(&mut self, sessions: &'a Sessions) {
-        if let Some(listener) = sessions.listener() {
-            self.add(Source::Listener, listener);
-        }
-        for (conn, session) in sessions.sessions() {
-            self.add(Source::Session(conn), session);
-        }
-    }
-
-    /// What there is to look at. An interrupted wait is a short wait.
-    fn wait(mut self, timeout: Option<Duration>) -> Vec<Source> {
-        // Rounded up, so that a deadline is over when the wait is.
-        let timeout = timeout.map(|timeout| timeout + Duration::from_millis(1));
-        let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
-        if poll(&mut self.fds, timeout.as_ref()).is_err() {
-            return Vec::new();
-        }
-        let ready = self
-            .names
-            .iter()
-            .zip(&self.fds)
-            .filter(|(_, fd)| !fd.revents().is_empty());
-        ready.map(|(source, _)| *source).collect()
-    }
-}
-
 struct Daemon {
     core: Broker,
     plan: Plan,
@@ -219,6 +138,7 @@ struct Daemon {
     owner: Option<Conn>,
     signals: SignalFd,
     trail: Option<File>,
+    debug: DebugLog,
     report: Option<ExitReport>,
     terminal: Option<Terminal>,
     /// Log lines that the owner was not ready to take.
@@ -247,10 +167,11 @@ impl Daemon {
                 .map_err(|error| error.to_string())?;
             let setup = plan.setup(&request.machine, |name| args.is_external(name));
             let trail = request.machine.trail.as_deref().map(create).transpose()?;
+            let debug = DebugLog::open(&request.machine.debug, terminal.is_some())?;
             let memory = Memory::create(&plan, request)?;
-            Ok((terminal, plan, setup, trail, memory))
+            Ok((terminal, plan, setup, (trail, debug), memory))
         });
-        let (terminal, plan, setup, trail, memory) = match prepared {
+        let (terminal, plan, setup, (trail, debug), memory) = match prepared {
             Ok(prepared) => prepared,
             Err(detail) => return Err((sessions, detail)),
         };
@@ -266,6 +187,7 @@ impl Daemon {
             owner: Some(owner),
             signals,
             trail,
+            debug,
             report: None,
             terminal,
             unheard: 0,
@@ -340,7 +262,9 @@ impl Daemon {
 
     fn look_at(&mut self, source: Source) {
         match source {
-            Source::Signals if was_terminated(&self.signals) => self.tell(Event::Terminate),
+            Source::Signals if signals::was_terminated(&self.signals) => {
+                self.tell(Event::Terminate)
+            }
             Source::Signals => {}
             Source::Listener => self.sessions.accept(),
             Source::Session(conn) => self.visit(conn),
@@ -424,6 +348,7 @@ impl Daemon {
                 Ok(Heard::Event(event)) => self.heard(event),
                 Ok(Heard::Log(record)) => self.pass_on(id, record),
                 Ok(Heard::Trail(bytes)) => self.write_trail(&bytes),
+                Ok(Heard::Debug(text)) => self.debug.write(&text),
                 Err(why) => self.tell(Event::Lost {
                     peer: id,
                     why: Some(why),
@@ -491,199 +416,6 @@ impl Daemon {
             exit,
             answered,
         });
-    }
-}
-
-/// Acting.
-impl Daemon {
-    fn carry_out(&mut self) {
-        while let Some(action) = self.core.next_action() {
-            self.act(action);
-        }
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Spawn(peer) => self.spawn(peer),
-            Action::Adopt { conn, peer } => self.adopt(conn, peer),
-            Action::Refuse { conn, reason } => drop(self.sessions.refuse(conn, &reason)),
-            Action::Admit(peer) => self.admit(peer),
-            Action::Start(peer) => self.send(peer, &Control::Start),
-            Action::Stop { peer, grace } => {
-                let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-                self.send(peer, &Control::Stop { grace_ns });
-            }
-            Action::Kill(peer) => self.with(peer, |process| process.kill()),
-            Action::Disconnect(peer) => self.with(peer, |process| {
-                process.session = None;
-                process.handle = None;
-            }),
-            Action::SetGeneration { link, generation } => {
-                if let Some(link) = self.memory.link(link) {
-                    link.set_generation(generation);
-                }
-            }
-            Action::LinkLost { link, generation } => {
-                self.tell_worker(&Control::LinkLost { link, generation })
-            }
-            Action::LinkReplaced { link, generation } => {
-                self.tell_worker(&Control::LinkReplaced { link, generation })
-            }
-            Action::PowerButton => self.tell_worker(&Control::PowerButton),
-            Action::Reset => self.tell_worker(&Control::Reset),
-            Action::Clock(to) => self.memory.move_clock(to),
-            Action::ReplyStatus { to, running } => {
-                let status = self.memory.status(running);
-                self.sessions
-                    .tell(to, &Control::MonitorReply(MonitorReply::Status(status)));
-            }
-            Action::Reply { to, reply } => self.sessions.tell(to, &Control::MonitorReply(reply)),
-            Action::Log { level, peer, text } => {
-                let at = self.memory.now();
-                self.pass_on(peer, LogRecord { level, at, text });
-            }
-            Action::Finish { reason, detail } => self.finish(reason, detail),
-        }
-    }
-
-    /// The process of a peer, unless a successor has taken its place.
-    fn with(&mut self, peer: PeerId, act: impl FnOnce(&mut Process)) {
-        let slot = usize::from(peer.index)
-            .checked_sub(1)
-            .and_then(|index| self.peers.get_mut(index));
-        if let Some(Some(process)) = slot
-            && process.id == peer
-        {
-            act(process);
-        }
-    }
-
-    fn spawn(&mut self, peer: PeerId) {
-        let index = usize::from(peer.index) - 1;
-        match Process::spawn(peer, self.roles[index]) {
-            Ok(process) => self.peers[index] = Some(process),
-            Err(why) => self.tell(Event::SpawnFailed { peer, why }),
-        }
-    }
-
-    fn adopt(&mut self, conn: Conn, peer: PeerId) {
-        let handle = self.handle_of(conn);
-        if let Some(session) = self.sessions.take(conn) {
-            let index = usize::from(peer.index) - 1;
-            self.peers[index] = Some(Process::adopted(peer, session, handle));
-            self.unfinished.push(Source::Peer(index));
-        }
-    }
-
-    /// Welcome, and everything that it needs.
-    fn admit(&mut self, peer: PeerId) {
-        let index = usize::from(peer.index) - 1;
-        let Some(Some(process)) = self.peers.get(index) else {
-            return;
-        };
-        let Some(session) = &process.session else {
-            return;
-        };
-        let welcome = session.send(&Control::Welcome {
-            abi_version: ABI_VERSION,
-            peer,
-        });
-        let sent = welcome.and_then(|()| match index.checked_sub(1) {
-            None => attach::send_worker(session, peer, &self.plan, &self.memory),
-            Some(place) => attach::send_server(session, peer, place, &self.plan, &self.memory),
-        });
-        if let Err(error) = sent {
-            self.tell(Event::Lost {
-                peer,
-                why: Some(error.to_string()),
-            });
-        }
-    }
-
-    fn send(&mut self, peer: PeerId, control: &Control) {
-        let mut failed = None;
-        self.with(peer, |process| {
-            let sent = process
-                .session
-                .as_ref()
-                .map(|session| session.send(control));
-            failed = sent.and_then(Result::err);
-        });
-        // One that has hung up may have said why before.
-        if let Some(error) = failed.filter(|error| !is_hang_up(error)) {
-            self.tell(Event::Lost {
-                peer,
-                why: Some(error.to_string()),
-            });
-        }
-    }
-
-    fn tell_worker(&mut self, control: &Control) {
-        if let Some(worker) = self.peers[0].as_ref().map(|worker| worker.id) {
-            self.send(worker, control);
-        }
-    }
-
-    /// A line of the log goes to the owner, or where this process's own errors go.
-    fn pass_on(&mut self, peer: PeerId, record: LogRecord) {
-        let Some(owner) = self.owner else {
-            if record.level <= LogLevel::Warn {
-                eprintln!("broker: peer {peer}: {}", record.text);
-            }
-            return;
-        };
-        if self.unheard > 0 {
-            let text = format!(
-                "{} lines of the log were lost: nobody read them",
-                self.unheard
-            );
-            let lost = LogRecord {
-                level: LogLevel::Warn,
-                at: record.at,
-                text,
-            };
-            let lost = Control::MonitorReply(MonitorReply::Log {
-                peer: PeerId::BROKER,
-                record: lost,
-            });
-            if self.sessions.mention(owner, &lost) {
-                self.unheard = 0;
-            }
-        }
-        let said = self.sessions.mention(
-            owner,
-            &Control::MonitorReply(MonitorReply::Log { peer, record }),
-        );
-        self.unheard += u64::from(!said);
-    }
-
-    fn write_trail(&mut self, bytes: &[u8]) {
-        let Some(trail) = &mut self.trail else { return };
-        if let Err(error) = trail.write_all(bytes) {
-            // A trail with a hole is worth nothing, so it ends here, and whoever wanted it is told.
-            self.trail = None;
-            let detail = format!("cannot write the trail: {error}");
-            self.tell(Event::Fatal {
-                reason: ExitReason::Internal,
-                detail,
-            });
-        }
-    }
-
-    fn finish(&mut self, reason: ExitReason, detail: String) {
-        let report = self.report.take().unwrap_or_else(|| self.memory.obituary());
-        let report = ExitReport {
-            reason,
-            detail,
-            ..report
-        };
-        if self.owner.is_none()
-            && let Some(terminal) = &self.terminal
-        {
-            terminal.restore();
-        }
-        self.sessions.tell_all_ended(&MonitorReply::Ended(report));
-        self.finished = Some(reason);
     }
 }
 

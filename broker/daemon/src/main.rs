@@ -28,6 +28,7 @@
 mod args;
 mod attach;
 mod daemon;
+mod debug;
 mod ends;
 mod listen;
 mod memory;
@@ -35,6 +36,8 @@ mod messages;
 mod peers;
 mod request;
 mod sessions;
+mod signals;
+mod sources;
 mod terminal;
 
 use std::process::ExitCode;

@@ -67,6 +67,11 @@ impl Memory {
         })
     }
 
+    /// Lets go of kernel and modules. The worker has read them, keeps what it needs for a reset, and has no successor.
+    pub(crate) fn forget_files(&mut self) {
+        self.blobs = Vec::new();
+    }
+
     pub(crate) fn link(&self, id: LinkId) -> Option<&LinkMemory> {
         self.links.get(usize::from(id.0))
     }

@@ -1,7 +1,7 @@
 //! What a message of a peer means, and whether its role may say it.
 
 use atoll_abi::PeerId;
-use atoll_abi::control::{Control, LogRecord, Role};
+use atoll_abi::control::{Control, LogLevel, LogRecord, Role};
 use broker_core::Event;
 
 /// Longest line of a peer's log that is passed on.
@@ -13,6 +13,8 @@ pub(crate) enum Heard {
     Event(Event),
     Log(LogRecord),
     Trail(Vec<u8>),
+    /// A piece of what `-d` asked for.
+    Debug(String),
 }
 
 /// Judges a message of `peer`. `pid` is its process, `idle` says whether it has answered everything. The error is what it did wrong.
@@ -32,6 +34,9 @@ pub(crate) fn judge(
             idle,
         },
         (Control::Fault(fault), _) => Event::Fault { peer, fault },
+        (Control::Log(record), Role::Worker) if record.level >= LogLevel::Debug => {
+            return Ok(Heard::Debug(record.text));
+        }
         (Control::Log(mut record), _) => {
             truncate(&mut record.text);
             return Ok(Heard::Log(record));

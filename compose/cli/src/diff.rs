@@ -5,6 +5,7 @@
 //! Given the flags of the runs, [`narrow`](crate::narrow) finds the instruction between two points.
 
 use anyhow::{Context, bail};
+use atoll_abi::control::TRAIL_VERSION;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -67,11 +68,11 @@ fn parse(text: &str) -> anyhow::Result<Trail> {
     }
     let head = values.remove(0);
     match head.get("trail").and_then(Value::as_u64) {
-        Some(1) => Ok(Trail {
+        Some(TRAIL_VERSION) => Ok(Trail {
             head,
             records: values,
         }),
-        Some(version) => bail!("it has version {version}, and 1 is understood"),
+        Some(version) => bail!("it has version {version}, and {TRAIL_VERSION} is understood"),
         None => bail!("its first line is not the head of a trail"),
     }
 }
@@ -158,10 +159,14 @@ pub(crate) fn seconds(ns: u64) -> String {
 mod tests {
     use super::*;
 
-    const HEAD: &str = "{\"trail\":1,\"machine\":\"m\",\"kernel\":\"k\",\"initrd\":\"\"}\n";
+    fn head(machine: &str) -> String {
+        format!(
+            "{{\"trail\":{TRAIL_VERSION},\"machine\":\"{machine}\",\"kernel\":\"k\",\"initrd\":\"\"}}\n"
+        )
+    }
 
     fn trail(lines: &str) -> Trail {
-        parse(&format!("{HEAD}{lines}")).unwrap()
+        parse(&(head("m") + lines)).unwrap()
     }
 
     #[test]
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn different_inputs_come_first() {
         let a = trail("");
-        let b = parse("{\"trail\":1,\"machine\":\"n\",\"kernel\":\"k\",\"initrd\":\"\"}").unwrap();
+        let b = parse(&head("n")).unwrap();
         assert_eq!(
             compare(&a, &b).unwrap().text,
             "the runs have different inputs: machine\n"
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_no_trail() {
-        for text in ["", "x", "{}", "{\"trail\":2}"] {
+        for text in ["", "x", "{}", "{\"trail\":1}"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -45,12 +45,8 @@ fn main() -> ExitCode {
                 print!("{}", help());
                 return ExitCode::SUCCESS;
             }
-            let asks = |pair: &[String]| {
-                matches!(pair[0].as_str(), "-cpu" | "--cpu")
-                    && matches!(pair[1].as_str(), "help" | "?")
-            };
-            if rest.windows(2).any(asks) || rest.iter().any(|word| word == "--cpu=help") {
-                print!("{}", machine_spec::cpu_help());
+            if let Some(choices) = machine_spec::choices(rest) {
+                print!("{choices}");
                 return ExitCode::SUCCESS;
             }
             run::run(rest)

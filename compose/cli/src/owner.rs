@@ -14,7 +14,6 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -59,7 +58,8 @@ pub(crate) struct Owner {
     is_terminal: bool,
     input_open: bool,
     output_open: bool,
-    debug: Option<File>,
+    /// The machine does not start by itself.
+    is_held: bool,
     asked_to_quit: bool,
     report: Option<ExitReport>,
     /// The last line that the user was shown, so that the end does not say it again.
@@ -75,9 +75,6 @@ impl Owner {
         signals: Signals,
         machine: &Machine,
     ) -> anyhow::Result<Self> {
-        let debug = machine.debug.file.as_ref().map(|path| {
-            File::create(path).with_context(|| format!("cannot write '{}'", path.display()))
-        });
         Ok(Self {
             session,
             input_open: console.is_some(),
@@ -87,7 +84,7 @@ impl Owner {
             raw: None,
             is_terminal: rustix::termios::isatty(rustix::stdio::stdin()),
             output_open: true,
-            debug: debug.transpose()?,
+            is_held: machine.start_stopped,
             asked_to_quit: false,
             report: None,
             last_said: String::new(),
@@ -97,6 +94,10 @@ impl Owner {
 
     /// Follows the run to its end. When this returns, no process of it is left.
     pub(crate) fn follow(mut self) -> anyhow::Result<ExitReport> {
+        if self.is_held {
+            let pid = std::process::id();
+            self.say(&format!("the machine is held; kill -USR1 {pid} starts it"));
+        }
         let over = loop {
             self.wait(None)?;
             self.signals();
@@ -183,11 +184,8 @@ impl Owner {
     }
 
     fn log(&mut self, record: &LogRecord) {
-        let developer = record.level >= LogLevel::Debug;
-        match &mut self.debug {
-            Some(file) if developer => drop(writeln!(file, "{}", record.text)),
-            _ if developer || record.level <= LogLevel::Warn => self.say(&record.text),
-            _ => {}
+        if record.level <= LogLevel::Warn {
+            self.say(&record.text);
         }
     }
 

@@ -16,7 +16,16 @@ pub(crate) enum SerialRequest {
     Absent,
 }
 
-const KINDS: [&str; 5] = ["stdio", "pty", "socket", "file", "null"];
+pub(crate) const KINDS: [(&str, &str); 5] = [
+    ("stdio", "this terminal"),
+    ("pty", "a pseudo-terminal, which is named at the start"),
+    (
+        "socket",
+        "a Unix socket to listen on: path=PATH,server=on[,wait=off]",
+    ),
+    ("file", "path=PATH[,append=on]"),
+    ("null", "nothing"),
+];
 
 pub(crate) fn parse_chardev(
     mut options: Options,
@@ -34,7 +43,8 @@ pub(crate) fn parse_chardev(
         "file" => take_file(&mut options, base, problems),
         "socket" | "unix" => take_socket(&mut options, base, problems),
         other => {
-            problems.unknown(&origin, "kind of chardev", other, KINDS);
+            let names = KINDS.map(|(name, _)| name);
+            problems.unknown(&origin, "kind of chardev", other, names);
             return None;
         }
     };

@@ -91,20 +91,27 @@ impl Draft {
     ///
     /// # Errors
     /// All problems of the settings read so far and of the machine as a whole.
-    pub fn finish(mut self) -> Result<Machine, Problems> {
+    pub fn finish(self) -> Result<Machine, Problems> {
+        let (machine, problems) = self.describe();
+        if problems.is_empty() {
+            Ok(machine)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The machine as far as it was understood, with every problem: what is understood can still be looked at for more.
+    pub fn describe(mut self) -> (Machine, Problems) {
         self.check_boot();
         let memory_bytes = self.checked_memory();
         let drives = self.resolve_drives();
         let (chardevs, serials) = self.resolve_serials();
-        if !self.problems.is_empty() {
-            return Err(self.problems);
-        }
         let default_cpu = Cpu {
             model: CpuModel::Atoll,
             features: Vec::new(),
         };
         let policy = self.policy.or(self.icount_policy);
-        Ok(Machine {
+        let machine = Machine {
             name: self.name.unwrap_or_else(|| "atoll".to_owned()),
             memory_bytes,
             cpu: self.cpu.unwrap_or(default_cpu),
@@ -127,7 +134,8 @@ impl Draft {
             stats: self.stats,
             trail: self.trail,
             hash_every: self.hash_every.unwrap_or(Duration::from_millis(100)),
-        })
+        };
+        (machine, self.problems)
     }
 
     fn check_boot(&mut self) {
@@ -153,7 +161,9 @@ impl Draft {
         if !MEMORY_RANGE.contains(&bytes) {
             self.problems
                 .add(&origin, "the memory must be between 16M and 512G");
-        } else if bytes % 4096 != 0 {
+            return DEFAULT_MEMORY;
+        }
+        if bytes % 4096 != 0 {
             self.problems
                 .add(&origin, "the memory must be a multiple of 4K");
         }
@@ -318,6 +328,7 @@ impl Draft {
             if !chardevs.iter().any(|chardev| chardev.id == id) {
                 let known: Vec<&str> = chardevs.iter().map(|c| c.id.as_str()).collect();
                 self.problems.unknown(&origin, "chardev", &id, known);
+                continue;
             }
             if !users.insert(id.clone()) {
                 self.problems.add(

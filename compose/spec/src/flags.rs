@@ -36,8 +36,7 @@ impl Draft {
                     typed,
                     known.iter().map(String::as_str),
                 );
-                // What follows is most likely its value, and not a machine file.
-                arguments.next_if(|next| !next.starts_with('-') && !next.ends_with(".toml"));
+                arguments.next_if(|next| is_likely_value(next));
                 continue;
             };
             if let Kind::Switch(apply) = setting.kind {
@@ -49,6 +48,7 @@ impl Draft {
             }
             if let Kind::Refused(reason) = setting.kind {
                 self.problems.add(&origin, reason);
+                arguments.next_if(|next| is_likely_value(next));
                 continue;
             }
             match inline.take().or_else(|| arguments.next().cloned()) {
@@ -82,6 +82,28 @@ impl Draft {
             Kind::Refused(reason) => self.problems.add(origin, reason),
         }
     }
+}
+
+/// Whether what follows a flag that is not served is most likely its value, and not a machine file.
+fn is_likely_value(word: &str) -> bool {
+    !word.starts_with('-') && !word.ends_with(".toml")
+}
+
+/// What a flag can be given, if the arguments ask for that: `-cpu help`, `-d help` and the like.
+pub fn choices(arguments: &[String]) -> Option<String> {
+    let asks = |value: &str| matches!(value, "help" | "?");
+    let apart = arguments
+        .windows(2)
+        .filter(|pair| asks(&pair[1]))
+        .map(|pair| pair[0].as_str());
+    let joined = arguments
+        .iter()
+        .filter_map(|word| word.split_once('=').filter(|(_, value)| asks(value)))
+        .map(|(flag, _)| flag);
+    apart
+        .chain(joined)
+        .filter_map(|flag| flag.strip_prefix("--").or(flag.strip_prefix('-')))
+        .find_map(|flag| settings::choices(settings::find(flag)?))
 }
 
 /// Every flag with its argument and its meaning.

@@ -23,9 +23,9 @@ mod settings;
 mod units;
 pub mod worker;
 
-pub use cpu::{CpuModel, cpu_help};
+pub use cpu::CpuModel;
 pub use draft::Draft;
-pub use flags::flags_help;
+pub use flags::{choices, flags_help};
 pub use machine::*;
 pub use problem::{Origin, Problem, Problems};
 pub use script::parse_script;

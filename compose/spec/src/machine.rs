@@ -321,41 +321,25 @@ pub struct Debug {
     pub file: Option<PathBuf>,
 }
 
+/// What `-d` logs. With one of the first three the machine is run instruction by instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DebugItem {
-    /// Guest instructions as they are first decoded.
     InAsm,
-    /// Each region as it is compiled: its blocks and size.
-    OutAsm,
-    /// Cranelift's intermediate code of each region.
-    Op,
-    /// Each region or block entered.
     Exec,
-    /// Registers at each entry that `exec` logs.
     Cpu,
-    /// Interrupts and exceptions as they are delivered.
     Int,
-    /// TLB fills and page faults.
-    Mmu,
-    /// Port and memory-mapped accesses.
     Io,
-    /// What a guest did to a device that its data sheet does not allow.
     GuestErrors,
-    /// What a guest asked for that is not modelled.
     Unimp,
-    /// Machine resets.
     CpuReset,
 }
 
 impl DebugItem {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 8] = [
         Self::InAsm,
-        Self::OutAsm,
-        Self::Op,
         Self::Exec,
         Self::Cpu,
         Self::Int,
-        Self::Mmu,
         Self::Io,
         Self::GuestErrors,
         Self::Unimp,
@@ -365,16 +349,26 @@ impl DebugItem {
     pub fn name(self) -> &'static str {
         match self {
             Self::InAsm => "in_asm",
-            Self::OutAsm => "out_asm",
-            Self::Op => "op",
             Self::Exec => "exec",
             Self::Cpu => "cpu",
             Self::Int => "int",
-            Self::Mmu => "mmu",
             Self::Io => "io",
             Self::GuestErrors => "guest_errors",
             Self::Unimp => "unimp",
             Self::CpuReset => "cpu_reset",
+        }
+    }
+
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::InAsm => "each instruction's text when it is first executed (one by one: slow)",
+            Self::Exec => "the address of each instruction executed (one by one: slow)",
+            Self::Cpu => "the registers before each instruction (one by one: slow)",
+            Self::Int => "interrupts and exceptions as they are delivered",
+            Self::Io => "port and memory-mapped accesses",
+            Self::GuestErrors => "accesses to memory where there is nothing",
+            Self::Unimp => "accesses to ports where there is nothing",
+            Self::CpuReset => "resets of the machine",
         }
     }
 }

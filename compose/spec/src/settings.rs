@@ -63,6 +63,7 @@ const fn row(
 
 const NO_NETWORK: &str = "Atoll has no network device yet";
 const NO_DISPLAY: &str = "Atoll has no display; its console is the serial line";
+const NO_GDB: &str = "Atoll has no debugger's port yet; -d logs what the guest does";
 const NO_MONITOR: &str = "Atoll has no monitor; write -monitor none";
 
 /// All settings, in the order of the help.
@@ -181,6 +182,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Text(display),
     ),
     row(
+        "parallel",
+        "",
+        "none",
+        "accepted for QEMU's sake: there is no parallel port",
+        Kind::Text(parallel),
+    ),
+    row(
         "vga",
         "",
         "none",
@@ -282,7 +290,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "debug",
         "d",
         "ITEM,...",
-        "what to log: in_asm, out_asm, op, exec, cpu, int, mmu, io, guest_errors, unimp, cpu_reset",
+        "what to log: in_asm, exec, cpu, int, io, guest_errors, unimp, cpu_reset; help explains them",
         Kind::Text(debug),
     ),
     row(
@@ -352,6 +360,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("vnc", "", "", "", Kind::Refused(NO_DISPLAY)),
     row("spice", "", "", "", Kind::Refused(NO_DISPLAY)),
     row("qmp", "", "", "", Kind::Refused(NO_MONITOR)),
+    row("mon", "", "", "", Kind::Refused(NO_MONITOR)),
+    row("gdb", "s", "", "", Kind::Refused(NO_GDB)),
     row(
         "cdrom",
         "",
@@ -389,6 +399,35 @@ pub(crate) fn find(name: &str) -> Option<&'static Setting> {
         .iter()
         .find(|setting| setting.name == key || (setting.short == name && !name.is_empty()))
 }
+
+/// What can be said behind a flag whose choices have a list.
+pub(crate) fn choices(setting: &Setting) -> Option<String> {
+    let list = |title: &str, rows: &[(&str, &str)]| {
+        rows.iter()
+            .fold(format!("{title}:\n"), |text, (name, help)| {
+                text + &format!("  {name:<16}{help}\n")
+            })
+    };
+    Some(match setting.name {
+        "cpu" => cpu::cpu_help(),
+        "debug" => list(
+            "Items to log (comma separated)",
+            &DebugItem::ALL.map(|item| (item.name(), item.description())),
+        ),
+        "machine" => list("Supported machines", &[("pc, q35", setting.help)]),
+        "device" => list("Devices", &DEVICES),
+        "chardev" => list("Available chardev backend types", &crate::chardev::KINDS),
+        _ => return None,
+    })
+}
+
+const DEVICES: [(&str, &str); 2] = [
+    (
+        "virtio-blk-pci",
+        "a disk: drive=ID or a -blockdev's node-name",
+    ),
+    ("isa-serial", "a serial port: chardev=ID"),
+];
 
 pub(crate) fn known_flags() -> Vec<String> {
     let shown = SETTINGS
@@ -519,6 +558,8 @@ fn cpu(draft: &mut Draft, mut options: Options) {
                     draft.problems.unknown(&origin, "CPU model", name, known);
                 }
             },
+            // Every feature is checked, and none is left out in silence.
+            ("check" | "enforce", None | Some("on")) => {}
             ("features", Some(list)) => {
                 let features = list.split(',').filter(|feature| !feature.is_empty());
                 features
@@ -654,9 +695,8 @@ fn device(draft: &mut Draft, mut options: Options) {
             draft.problems.add(&origin, format!("{kind}: {NO_NETWORK}"));
         }
         other => {
-            draft
-                .problems
-                .unknown(&origin, "device", other, ["virtio-blk-pci", "isa-serial"]);
+            let names = DEVICES.map(|(name, _)| name);
+            draft.problems.unknown(&origin, "device", other, names);
         }
     }
 }
@@ -735,6 +775,13 @@ fn monitor(draft: &mut Draft, origin: &Origin, text: &str) {
         draft
             .problems
             .add(origin, format!("\"{text}\": {NO_MONITOR}"));
+    }
+}
+
+fn parallel(draft: &mut Draft, origin: &Origin, text: &str) {
+    if text != "none" {
+        let message = format!("\"{text}\": Atoll has no parallel port");
+        draft.problems.add(origin, message);
     }
 }
 

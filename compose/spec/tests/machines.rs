@@ -54,7 +54,7 @@ fn a_usual_qemu_command_line() {
          -drive file=scratch.img,if=virtio,format=raw,snapshot=on \
          -chardev socket,id=c0,path=/tmp/s,server=on,wait=off -serial chardev:c0 -serial file:a,b \
          -no-reboot -icount shift=3,sleep=off -rtc base=2024-02-29T00:00:00,clock=vm \
-         -d int,mmu -D log -S --engine interp --seed=7 --timeout 1m --vtime-limit 2.5s --stats s \
+         -d int,io -D log -S --engine interp --seed=7 --timeout 1m --vtime-limit 2.5s --stats s \
          --trail t --hash-every 10ms -name guest=x,process=y -monitor none",
     )
     .unwrap();
@@ -100,7 +100,7 @@ fn a_usual_qemu_command_line() {
     assert_eq!(machine.icount_shift, Some(3));
     assert_eq!(machine.policy(true), Policy::Exact);
     assert_eq!(machine.rtc, RtcBase::Epoch(1_709_164_800));
-    assert_eq!(machine.debug.items, [DebugItem::Int, DebugItem::Mmu]);
+    assert_eq!(machine.debug.items, [DebugItem::Int, DebugItem::Io]);
     assert_eq!(machine.engine, Engine::Interp);
     assert!(machine.no_reboot && machine.start_stopped);
     assert_eq!(machine.timeout, Some(Duration::from_secs(60)));
@@ -209,6 +209,15 @@ fn bad_flags_say_what_is_wrong() {
         (
             "-kernel k -enable-kvm",
             "-enable-kvm: Atoll translates every instruction; it does not use KVM",
+        ),
+        // Its value is not taken for a machine file.
+        (
+            "-kernel k -hda disk.img",
+            "-hda: Atoll has no IDE disk; write -drive file=FILE,format=...,if=virtio",
+        ),
+        (
+            "-kernel k -d in_asm,inn",
+            "-d: unknown value \"inn\"; did you mean \"int\"?",
         ),
         (
             "-kernel k -drive fiel=x",
@@ -345,6 +354,39 @@ fn an_initrd_is_one_file_or_several_with_arguments() {
         ]
     );
     assert_eq!(files(true), [pair("a/one x y,b,,c,/d z", "d z")]);
+}
+
+/// What is understood of a machine with mistakes is there to be looked at for more of them.
+#[test]
+fn a_machine_with_mistakes_is_described() {
+    let mut draft = Draft::new();
+    draft.read_flags(&words(
+        "-kernel k -m 1 -smp 2 -serial chardev:none -drive file=d,if=ide",
+    ));
+    let (machine, problems) = draft.describe();
+    assert_eq!(machine.boot.kernel, Some(PathBuf::from("k")));
+    assert_eq!(machine.drives[0].image.path, PathBuf::from("d"));
+    assert_eq!(machine.policy(true), Policy::Exact);
+    assert_eq!(problems.iter().count(), 4, "{problems}");
+}
+
+#[test]
+fn a_flag_lists_its_choices() {
+    let asked = |line: &str| choices(&words(line));
+    for (line, choice) in [
+        ("-kernel k -cpu help", "Haswell"),
+        ("-cpu ?", "Haswell"),
+        ("--cpu=help", "Haswell"),
+        ("-d help", "in_asm"),
+        ("-device help", "virtio-blk-pci"),
+        ("-chardev help", "socket"),
+        ("-M help", "q35"),
+    ] {
+        let list = asked(line).expect(line);
+        assert!(list.contains(choice), "{line}: {list}");
+    }
+    assert_eq!(asked("-append help -kernel k"), None);
+    assert_eq!(asked("-kernel k -cpu max"), None);
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub struct Board {
     /// The rolling hash of everything that was applied; see [`Board::events_hash`].
     events: blake3::Hasher,
     lapic_armed: Option<u64>,
+    pub(crate) watch: Option<crate::watch::Watch>,
 }
 
 impl std::fmt::Debug for Board {
@@ -107,6 +108,7 @@ impl Board {
             nearer_ns: None,
             events: blake3::Hasher::new(),
             lapic_armed: None,
+            watch: None,
         };
         board.follow_chipset();
         board.reset_devices(0);

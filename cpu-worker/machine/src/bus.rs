@@ -11,6 +11,7 @@ use device_core::Access;
 use crate::board::Board;
 use crate::map;
 use crate::pci::Asked;
+use crate::watch::Space;
 
 /// What an access costs, in virtual ns (DESIGN of the machine, version 1).
 const PORT_NS: u64 = 500;
@@ -22,6 +23,11 @@ const PIC_PORTS: [u16; 6] = [0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1];
 const MSR_APIC_BASE: u32 = 0x1b;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const MSR_X2APIC: std::ops::Range<u32> = 0x800..0x900;
+
+fn is_pci_config(port: u16) -> bool {
+    (map::PCI_CONFIG..map::PCI_CONFIG + 8).contains(&port)
+        && port != device_models::platform::RESET_PORT
+}
 
 fn all_ones(bytes: u32) -> u64 {
     if bytes >= 8 {
@@ -46,6 +52,18 @@ impl Board {
         if self.is_halted() {
             clock.attention |= attention::MACHINE;
         }
+    }
+
+    /// Whether there is anything at a port.
+    pub(crate) fn answers_port(&self, port: u16) -> bool {
+        PIC_PORTS.contains(&port) || is_pci_config(port) || self.decode.port(port).is_some()
+    }
+
+    /// Whether there is anything at an address that is not RAM.
+    pub(crate) fn answers_memory(&self, address: u64) -> bool {
+        self.lapic_page(address).is_some()
+            || address & !0xfff == map::IOAPIC
+            || self.decode.memory(address).is_some()
     }
 
     fn lapic_page(&self, address: u64) -> Option<u64> {
@@ -75,9 +93,7 @@ impl Board {
                 None => u64::from(self.irq.pic_read(port)) | (all_ones(bytes) & !0xff),
             };
         }
-        if (map::PCI_CONFIG..map::PCI_CONFIG + 8).contains(&port)
-            && port != device_models::platform::RESET_PORT
-        {
+        if is_pci_config(port) {
             return self.pci_config(now_ns, port, bytes, write);
         }
         let Some(claim) = self.decode.port(port) else {
@@ -180,6 +196,13 @@ impl Bus for Board {
     fn mmio_read(&mut self, clock: &mut Clock, address: u64, bytes: u32) -> u64 {
         clock.charge_ns(MMIO_NS);
         let value = self.memory_access(clock.now_ns(), address, bytes, None);
+        self.show(
+            clock.now_ns(),
+            (Space::Memory, address),
+            bytes,
+            value,
+            false,
+        );
         self.settle(clock);
         value
     }
@@ -187,12 +210,15 @@ impl Bus for Board {
     fn mmio_write(&mut self, clock: &mut Clock, address: u64, bytes: u32, value: u64) {
         clock.charge_ns(MMIO_NS);
         self.memory_access(clock.now_ns(), address, bytes, Some(value));
+        self.show(clock.now_ns(), (Space::Memory, address), bytes, value, true);
         self.settle(clock);
     }
 
     fn port_in(&mut self, clock: &mut Clock, port: u16, bytes: u32) -> u32 {
         clock.charge_ns(PORT_NS);
         let value = self.port_access(clock.now_ns(), port, bytes, None);
+        let at = (Space::Port, u64::from(port));
+        self.show(clock.now_ns(), at, bytes, value, false);
         self.settle(clock);
         value as u32
     }
@@ -200,6 +226,8 @@ impl Bus for Board {
     fn port_out(&mut self, clock: &mut Clock, port: u16, bytes: u32, value: u32) {
         clock.charge_ns(PORT_NS);
         self.port_access(clock.now_ns(), port, bytes, Some(value));
+        let at = (Space::Port, u64::from(port));
+        self.show(clock.now_ns(), at, bytes, u64::from(value), true);
         self.settle(clock);
     }
 

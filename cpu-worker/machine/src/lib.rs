@@ -16,6 +16,7 @@ pub mod pc;
 pub mod pci;
 pub mod script;
 pub mod seat;
+pub mod watch;
 pub mod wheel;
 
 pub use board::{Backends, Board, Halt, Lost};

@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod control;
+pub mod debug;
 pub mod links;
 pub mod outside;
 pub mod process;

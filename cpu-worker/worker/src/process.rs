@@ -3,7 +3,9 @@
 use anyhow::{Context, bail};
 use atoll_abi::block::DiskFlags;
 use atoll_abi::config::{Config, WorkerConfig};
-use atoll_abi::control::{Attach, Control, ExitReport, Fault, FaultKind, Hello, Role, SegmentRole};
+use atoll_abi::control::{
+    Attach, Control, ExitReport, Fault, FaultKind, Hello, LogLevel, LogRecord, Role, SegmentRole,
+};
 use atoll_abi::exit::ExitReason;
 use atoll_abi::{ABI_VERSION, VirtualTime};
 use atoll_jit::{Engine, Mode};
@@ -14,10 +16,11 @@ use atoll_transport::{GuestRam, LinkClient, Session, SessionSender, process};
 use atoll_x86::Cpu;
 use atoll_x86::features::Features;
 use atoll_x86::system::Model;
-use machine_spec::{Blob, GuestMachine, PlaceKind, WorkerMachine};
+use machine_spec::{Blob, DebugItem, GuestMachine, PlaceKind, WorkerMachine};
 
-use crate::boot::{self, Files, Images};
+use crate::boot::{self, Files, FilesChanged, Images};
 use crate::control::Wire;
+use crate::debug::DebugLog;
 use crate::links::{Links, SharedLinks};
 use crate::outside::Broker;
 use crate::stats;
@@ -92,6 +95,7 @@ struct Worker {
     links: SharedLinks,
     head: String,
     wants_trail: bool,
+    debug: Vec<DebugItem>,
 }
 
 impl Worker {
@@ -148,6 +152,7 @@ impl Worker {
             links,
             head,
             wants_trail: spec.run.trail,
+            debug: spec.run.debug,
         })
     }
 
@@ -162,6 +167,18 @@ impl Worker {
             false => Box::new(|_| {}),
         };
         record(&self.head);
+        if !self.debug.is_empty() {
+            let debug = session.clone();
+            let sink = Box::new(move |text| {
+                drop(debug.send(&Control::Log(LogRecord {
+                    level: LogLevel::Debug,
+                    at: None,
+                    text,
+                })));
+            });
+            let log = DebugLog::new(&self.debug, &mut self.machine.cpu, sink);
+            self.machine.log_to(log);
+        }
         let mut outside = Broker::new(self.links.clone(), record);
         let stopped = self.machine.run(&mut outside);
         let now_ns = self.machine.now_ns();
@@ -255,11 +272,13 @@ fn build_machine(
     clock.charges = u32::from(guest.icount_shift.is_none());
     boot::boot(&mut cpu, images, guest)?;
     let plan = guest.clone();
+    // Where a reset ends the run, nobody needs them again, and they are as large as half of what the worker has beside RAM.
+    let files = (!spec.run.no_reboot).then_some(files);
     let reboot = Box::new(move |cpu: &mut Cpu| {
         if plan.bios {
             return Ok(());
         }
-        let images = files.read()?;
+        let images = files.as_ref().ok_or(FilesChanged)?.read()?;
         boot::boot(cpu, &images, &plan).expect("the same images were booted before");
         Ok(())
     });

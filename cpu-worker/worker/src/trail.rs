@@ -5,11 +5,9 @@
 
 use crate::boot::Images;
 use crate::ram_hash::RamHash;
+use atoll_abi::control::TRAIL_VERSION;
 use atoll_x86::Cpu;
 use std::fmt::Write;
-
-/// The version of the format.
-pub const VERSION: u32 = 2;
 
 /// Makes the records.
 #[derive(Debug, Default)]
@@ -69,7 +67,7 @@ impl Trail {
             ),
         };
         format!(
-            "{{\"trail\":{VERSION},\"machine\":\"{}\",\"bios\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
+            "{{\"trail\":{TRAIL_VERSION},\"machine\":\"{}\",\"bios\":\"{}\",\"kernel\":\"{}\",\"initrd\":\"{}\"}}\n",
             hash(guest),
             hash(bios),
             hash(&images.kernel),

@@ -12,6 +12,7 @@ use atoll_x86::bus::attention;
 use atoll_x86::{Cpu, flags};
 
 use crate::boot::FilesChanged;
+use crate::debug::DebugLog;
 use crate::ram_hash::RamHash;
 use crate::trail::Trail;
 
@@ -97,6 +98,7 @@ pub struct Machine {
     next_hash_ns: u64,
     resets: u64,
     trail: Trail,
+    debug: Option<DebugLog>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -136,7 +138,13 @@ impl Machine {
             next_hash_ns,
             resets: 0,
             trail: Trail::default(),
+            debug: None,
         }
+    }
+
+    /// Logs what the guest does from now on.
+    pub fn log_to(&mut self, log: DebugLog) {
+        self.debug = Some(log);
     }
 
     pub fn now_ns(&self) -> u64 {
@@ -159,6 +167,18 @@ impl Machine {
 
     /// Runs until the machine ends.
     pub fn run(&mut self, outside: &mut dyn Outside) -> Stopped {
+        let stopped = self.run_stretches(outside);
+        self.flush_log();
+        stopped
+    }
+
+    fn flush_log(&self) {
+        if let Some(log) = &self.debug {
+            log.flush();
+        }
+    }
+
+    fn run_stretches(&mut self, outside: &mut dyn Outside) -> Stopped {
         loop {
             if let Some(stopped) = self.boundary(outside) {
                 return stopped;
@@ -180,8 +200,7 @@ impl Machine {
                 continue;
             }
             let until_ns = self.next_stop(now_ns).min(horizon_ns);
-            self.cpu.state.clock.set_deadline(now_ns, until_ns);
-            match self.engine.run(&mut self.cpu) {
+            match self.stretch(now_ns, until_ns) {
                 Exit::Deadline | Exit::Halt => {}
                 Exit::Machine => self.cpu.state.clock.attention &= !attention::MACHINE,
                 Exit::Shutdown => {
@@ -193,19 +212,36 @@ impl Machine {
         }
     }
 
+    /// Runs guest code up to a virtual time, or one instruction if somebody wants to see each.
+    fn stretch(&mut self, now_ns: u64, until_ns: u64) -> Exit {
+        let Some(log) = self.debug.as_mut().filter(|log| log.steps()) else {
+            self.cpu.state.clock.set_deadline(now_ns, until_ns);
+            return self.engine.run(&mut self.cpu);
+        };
+        self.cpu.state.clock.set_deadline(now_ns, now_ns + 1);
+        // The engine would take it first, and then the instruction is another one.
+        if self.cpu.try_interrupt().is_err() {
+            return Exit::Shutdown;
+        }
+        log.before(&mut self.cpu);
+        let exit = self.engine.run(&mut self.cpu);
+        log.after(&self.cpu);
+        exit
+    }
+
     /// Everything that happens between two stretches: input, due events, hashes, limits.
     fn boundary(&mut self, outside: &mut dyn Outside) -> Option<Stopped> {
         let now_ns = self.now_ns();
         outside.publish(now_ns, self.instructions());
-        if let Some(limit) = self.options.vtime_limit_ns
-            && now_ns >= limit
-        {
-            return Some(Stopped::VirtualDeadline);
-        }
         while now_ns >= self.next_hash_ns {
             let line = self.trail_record();
             outside.record(&line);
             self.next_hash_ns += self.options.hash_every_ns.unwrap_or(u64::MAX);
+        }
+        if let Some(limit) = self.options.vtime_limit_ns
+            && now_ns >= limit
+        {
+            return Some(Stopped::VirtualDeadline);
         }
         let inputs = {
             let board = board(&mut self.cpu);
@@ -279,6 +315,7 @@ impl Machine {
         if next_ns.is_none() && self.cpu.state.rflags & flags::IF == 0 {
             return false;
         }
+        self.flush_log();
         let then_ns = outside.idle(now_ns, next_ns);
         let clock = &mut self.cpu.state.clock;
         let then_ns = now_ns
@@ -291,6 +328,9 @@ impl Machine {
 
     /// Restarts the machine in place, or ends the run if resets do.
     fn reset(&mut self, why: Stopped) -> Option<Stopped> {
+        if let Some(log) = &mut self.debug {
+            log.reset(&self.cpu);
+        }
         if self.options.no_reboot {
             return Some(why);
         }

@@ -17,6 +17,7 @@ pub mod features;
 pub mod flags;
 mod helper;
 pub mod interp;
+pub mod listing;
 pub mod op;
 pub mod semantics;
 pub mod state;

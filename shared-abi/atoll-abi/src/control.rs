@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most bytes of one message; a longer one faults the peer.
 pub const MAX_MESSAGE: usize = 1 << 20;
+/// The version of the trail's format, which its first line names.
+pub const TRAIL_VERSION: u64 = 2;
 /// Most file descriptors with one message. Linux allows 253 (SCM_MAX_FD).
 pub const MAX_FDS: usize = 64;
 

@@ -13,7 +13,7 @@ mod run;
 mod terminal;
 
 pub use process::{Process, descendants, open_files};
-pub use run::{Boot, Outcome, Running};
+pub use run::{Boot, Outcome, Running, program};
 pub use terminal::Terminal;
 
 use std::path::PathBuf;

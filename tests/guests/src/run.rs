@@ -19,7 +19,7 @@ use crate::terminal::Terminal;
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// The program under test.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("ATOLL_BIN") {
         return path.into();
     }
@@ -92,6 +92,12 @@ impl Boot {
             .arg(guest.kernel())
             .arg("-initrd")
             .arg(guest.initrd())
+    }
+
+    /// A guest's reset starts the machine anew and does not end the run.
+    pub fn with_resets(mut self) -> Self {
+        self.args.retain(|arg| arg != "-no-reboot");
+        self
     }
 
     /// A copy of the Debian disk, with its kernel.

@@ -48,3 +48,17 @@ fn a_reset_ends_the_run_with_its_own_code() {
         .run()
         .expect_code(10);
 }
+
+/// Without `-no-reboot` it goes on in the same processes.
+#[test]
+fn a_reset_restarts_the_machine_in_place() {
+    let script =
+        "expect \"guest# \"\nsend \"reboot -f\\n\"\nexpect \"guest# \"\nsend \"poweroff -f\\n\"\n";
+    let outcome = Boot::shell("linux-cloud")
+        .with_resets()
+        .script(script)
+        .run()
+        .expect_code(0);
+    assert_eq!(outcome.console.matches("Linux version").count(), 2);
+    assert_eq!(outcome.stats()["resets"], 1);
+}

@@ -37,6 +37,22 @@ pub struct Cpu {
     /// Port and bytes of the last access to a port, for breakpoints.
     pub(crate) last_port: Option<(u16, u32)>,
     pub bus: Box<dyn Bus>,
+    /// Somebody wants to see what is delivered.
+    pub watch: Option<Watch>,
+}
+
+/// Sees each interrupt and exception after it was delivered. Nothing that the guest sees may depend on it.
+pub type Watch = Box<dyn FnMut(&State, &Delivery) + Send>;
+
+/// An interrupt or exception that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub vector: u8,
+    pub code: Option<u32>,
+    /// An interrupt line, an exception, or an instruction.
+    pub origin: &'static str,
+    /// CS and RIP as they were: of the instruction to return to.
+    pub from: (u16, u64),
 }
 
 impl std::fmt::Debug for Cpu {
@@ -59,6 +75,7 @@ impl Cpu {
             events: 0,
             last_port: None,
             bus,
+            watch: None,
         };
         cpu.reset();
         cpu

@@ -7,8 +7,8 @@ use atoll_mmu::Privilege;
 
 use super::descriptor::{Descriptor, kind, selector_code};
 use super::segments::null_segment;
-use crate::bus::attention;
-use crate::cpu::Cpu;
+use crate::bus::{attention, rehearsal};
+use crate::cpu::{Cpu, Delivery};
 use crate::exception::{Fault, Stop, Vector};
 use crate::flags::{IF, IOPL, NT, RF, TF, VIF, VM};
 use crate::interp::signed_48;
@@ -34,6 +34,14 @@ impl Source {
     /// The EXT bit of error codes for faults met on the way (SDM vol. 3A, 6.13).
     fn ext(self) -> u32 {
         !matches!(self, Source::Software) as u32
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Source::Fault | Source::Trap => "exception",
+            Source::External => "interrupt",
+            Source::Software | Source::Icebp => "instruction",
+        }
     }
 }
 
@@ -146,6 +154,7 @@ impl Cpu {
 
     /// Goes through the gate: either everything happened or nothing but accessed bits.
     fn enter(&mut self, event: Event) -> Result<(), Stop> {
+        let from = (self.state.segment(Seg::Cs).selector, self.state.rip());
         let done = if self.real_address_mode() {
             self.enter_real(event)
         } else if self.state.mode & mode::LMA != 0 {
@@ -159,8 +168,24 @@ impl Cpu {
             self.state.monitor = 0;
             self.events += 1;
             self.update_mode();
+            self.show(event, from);
         }
         done
+    }
+
+    fn show(&mut self, event: Event, from: (u16, u64)) {
+        // What is only rehearsed is delivered again.
+        if let Some(watch) = &mut self.watch
+            && self.state.clock.rehearsal == rehearsal::NONE
+        {
+            let delivery = Delivery {
+                vector: event.vector,
+                code: event.code,
+                origin: event.source.name(),
+                from,
+            };
+            watch(&self.state, &delivery);
+        }
     }
 
     /// The fault for what is wrong with the gate itself.
