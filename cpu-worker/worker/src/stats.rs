@@ -22,15 +22,25 @@ pub fn json(machine: &mut Machine, links: &SharedLinks) -> String {
         .collect();
     let mut links = links.lock();
     let wire = links.wire();
+    let wall_ns = wire.wall_ns();
+    let of_time = |ns: u64| (ns as f64 / wall_ns.max(1) as f64).min(1.0);
     json!({
         "instructions": instructions,
         "virtual_ns": machine.now_ns(),
         "idle_virtual_ns": machine.idle_ns(),
-        "wall_ns": wire.wall_ns(),
+        "wall_ns": wall_ns,
         "wall_waiting_ns": wire.waited_ns,
         "wall_idle_ns": wire.idle_wall_ns,
         "resets": machine.resets(),
         "share_compiled": share,
+        "share_of_time": {
+            "interpreter": of_time(engine.wall_interpreter_ns),
+            "quick": of_time(engine.wall_quick_ns),
+            "optimised": of_time(engine.wall_optimised_ns),
+            "translating": of_time(engine.quick_ns),
+            "waiting": of_time(wire.waited_ns),
+            "idle": of_time(wire.idle_wall_ns),
+        },
         "engine": engine,
         "devices": devices,
     })

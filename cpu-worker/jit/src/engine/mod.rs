@@ -6,6 +6,7 @@
 mod background;
 mod compare;
 mod regions;
+mod shares;
 mod translate;
 mod warmth;
 
@@ -20,6 +21,7 @@ use crate::{rehearsal, thunks};
 
 use background::Background;
 use regions::Regions;
+use shares::Shares;
 use warmth::Warmth;
 
 pub(crate) use regions::Entry;
@@ -91,6 +93,12 @@ pub struct Stats {
     pub dropped_regions: u64,
     /// Exits of regions at which lockstep compared the engines.
     pub comparisons: u64,
+    /// Wall time in the interpreter, in ns, estimated from samples.
+    pub wall_interpreter_ns: u64,
+    /// Wall time in code of the quick translator, likewise.
+    pub wall_quick_ns: u64,
+    /// Wall time in Cranelift's code, likewise.
+    pub wall_optimised_ns: u64,
 }
 
 /// Runs one vCPU.
@@ -110,6 +118,7 @@ pub struct Engine {
     /// There is no compile thread, and there shall be none.
     threadless: bool,
     stats: Stats,
+    shares: Shares,
     /// The vCPU knows where the helpers are.
     ready: bool,
 }
@@ -152,6 +161,7 @@ impl Engine {
             comparison: None,
             threadless: mode == Mode::Lockstep,
             stats: Stats::default(),
+            shares: Shares::default(),
             ready: false,
         }
     }
@@ -174,6 +184,9 @@ impl Engine {
     /// The figures so far.
     pub fn stats(&self) -> Stats {
         let mut s = self.stats;
+        s.wall_interpreter_ns = self.shares.interpreter_ns;
+        s.wall_quick_ns = self.shares.quick_ns;
+        s.wall_optimised_ns = self.shares.optimised_ns;
         if let Some(r) = &self.regions {
             s.code_bytes = r.code_bytes() as u64;
             s.regions = r.installed();
@@ -255,6 +268,7 @@ impl Engine {
         let charged = cpu.state.clock.charged;
         let deadline = cpu.state.clock.deadline_ns;
         let mut here = next != Next::Anywhere;
+        let started = self.shares.begin();
         let stretch = loop {
             let stretch = self.blocks.run(cpu, self.warmth.threshold(), here);
             // A deadline may have come nearer or gone, but there is no region short enough before the one that was.
@@ -264,6 +278,9 @@ impl Engine {
             }
             here = true;
         };
+        if let Some(started) = started {
+            self.shares.end(started, None);
+        }
         let now = &cpu.state.clock;
         if now.deadline_ns == deadline {
             let spent = (before - now.budget) as u64;
@@ -384,7 +401,12 @@ impl Engine {
         let mut entry = entry;
         loop {
             let before = cpu.state.clock.budget;
+            let started = self.shares.begin();
             let why = self.enter(cpu, entry);
+            if let Some(started) = started {
+                let rank = self.regions.as_ref().and_then(|r| r.rank(entry));
+                self.shares.end(started, rank.map(|rank| rank.tier));
+            }
             let done = before - cpu.state.clock.budget;
             self.stats.compiled_instructions += done as u64;
             match why {
