@@ -48,7 +48,8 @@ pub(crate) fn message(report: &ExitReport) -> String {
         .detail
         .eq_ignore_ascii_case(meaning.trim_end_matches('.'));
     if !report.detail.is_empty() && !repeats {
-        let _ = write!(text, "\natoll: {}", report.detail);
+        let detail = report.detail.replace('\n', "\natoll: ");
+        let _ = write!(text, "\natoll: {detail}");
     }
     text.push('\n');
     if has_state(report) {

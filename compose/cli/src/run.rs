@@ -14,19 +14,15 @@ use crate::{end, launch, owner, preflight};
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let started = Instant::now();
-    let prepared = machine(arguments).and_then(|machine| {
-        let resolved = resolve(&machine)?;
-        Ok((machine, resolved))
-    });
-    let (machine, resolved) = match prepared {
-        Ok(prepared) => prepared,
-        Err(problems) => {
-            for problem in problems.iter() {
-                eprintln!("atoll: {problem}");
-            }
-            return end::bad_config();
+    let (machine, mut problems) = machine(arguments);
+    problems.extend(preflight::check(&machine));
+    let resolved = resolve(&machine, &mut problems);
+    if !problems.is_empty() {
+        for problem in problems.iter() {
+            eprintln!("atoll: {problem}");
         }
-    };
+        return end::bad_config();
+    }
     let report = match launch::launch(&machine, resolved).and_then(owner::Owner::follow) {
         Ok(report) => report,
         Err(error) => {
@@ -44,8 +40,8 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     ExitCode::from(report.reason.code())
 }
 
-/// The machine that the arguments and the machine file describe, on a host that can run it.
-fn machine(arguments: &[String]) -> Result<Machine, Problems> {
+/// The machine that the arguments and the machine file describe, as far as they can be understood.
+fn machine(arguments: &[String]) -> (Machine, Problems) {
     let mut draft = Draft::new();
     let mut problems = Problems::default();
     // Flags are read after the file, because they override it; but first, to find it.
@@ -61,25 +57,13 @@ fn machine(arguments: &[String]) -> Result<Machine, Problems> {
         problems.add(&Origin::Whole, text);
     }
     draft.read_flags(arguments);
-    match draft.finish() {
-        Ok(machine) => {
-            problems.extend(preflight::check(&machine));
-            if problems.is_empty() {
-                Ok(machine)
-            } else {
-                Err(problems)
-            }
-        }
-        Err(found) => {
-            problems.extend(found);
-            Err(problems)
-        }
-    }
+    let (machine, found) = draft.describe();
+    problems.extend(found);
+    (machine, problems)
 }
 
 /// What only this host at this moment can tell.
-fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
-    let mut problems = Problems::default();
+fn resolve(machine: &Machine, problems: &mut Problems) -> Resolved {
     let mut note = |error: anyhow::Error| problems.add(&Origin::Whole, format!("{error:#}"));
     let rtc_epoch = rtc_epoch(machine.rtc).unwrap_or_else(|error| {
         note(error);
@@ -109,7 +93,7 @@ fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
     // Their lengths are known once they are read.
     let unread = |index| Blob { index, len: 0 };
     let module = |(n, file): (usize, BootFile)| (unread(1 + n as u16), file.text);
-    let resolved = Resolved {
+    Resolved {
         rtc_epoch,
         seed,
         policy: machine.policy(stdin_is_live()),
@@ -121,11 +105,6 @@ fn resolve(machine: &Machine) -> Result<Resolved, Problems> {
             .enumerate()
             .map(module)
             .collect(),
-    };
-    if problems.is_empty() {
-        Ok(resolved)
-    } else {
-        Err(problems)
     }
 }
 

@@ -129,9 +129,23 @@ fn more_memory_than_the_host_has() {
 fn every_mistake_is_reported_at_once() {
     Boot::bare()
         .args(["-kernal", "x", "--engine", "jitt", "-smp", "2"])
+        .args(["-initrd", "no/such/file"])
         .run()
         .expect_code(2)
-        .expect_errors(&["-kernal", "-kernel", "jitt", "smp"]);
+        .expect_errors(&["-kernal", "-kernel", "jitt", "smp", "no/such/file"]);
+}
+
+#[test]
+fn every_bad_image_is_reported_at_once() {
+    let boot = with_image(&empty_image()[..60]);
+    let other = boot.path("other.qcow2");
+    fs::write(&other, [0; 4096]).unwrap();
+    boot.drive(&other).run().expect_code(2).expect_errors(&[
+        "disk.qcow2",
+        "truncated",
+        "other.qcow2",
+        "not a qcow2 image",
+    ]);
 }
 
 #[test]

@@ -81,14 +81,14 @@ pub(crate) fn describe(error: &Error) -> String {
     }
 }
 
-/// Why the disk `label` cannot be served.
-pub(crate) fn to_fault(label: &str, error: &Error) -> Fault {
+/// Why a disk cannot be served. The broker knows which.
+pub(crate) fn to_fault(error: &Error) -> Fault {
     let kind = match error.kind() {
         Kind::Locked => FaultKind::Locked,
         Kind::Io | Kind::NoSpace => FaultKind::Host,
         _ => FaultKind::Config,
     };
-    fault(kind, format!("disk {label}: {}", describe(error)))
+    fault(kind, describe(error))
 }
 
 /// How the guest is told of a failed request.

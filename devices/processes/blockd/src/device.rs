@@ -37,7 +37,7 @@ impl Device for BlockDevice {
             ));
         };
         let label = config.label.clone();
-        let disk = open(to_backend(config, overlay)).map_err(|error| to_fault(&label, &error))?;
+        let disk = open(to_backend(config, overlay)).map_err(|error| to_fault(&error))?;
         Ok(BlockDevice {
             disk,
             label,
@@ -111,9 +111,7 @@ impl RequestServer for DiskServer {
     }
 
     fn settle(&mut self) -> Result<(), Fault> {
-        self.disk
-            .settle()
-            .map_err(|error| to_fault(&self.label, &error))
+        self.disk.settle().map_err(|error| to_fault(&error))
     }
 
     fn is_settled(&self) -> bool {
@@ -121,9 +119,7 @@ impl RequestServer for DiskServer {
     }
 
     fn finish(&mut self) -> Result<(), Fault> {
-        self.disk
-            .flush()
-            .map_err(|error| to_fault(&self.label, &error))
+        self.disk.flush().map_err(|error| to_fault(&error))
     }
 }
 
@@ -174,7 +170,7 @@ impl DiskServer {
     /// What becomes of a request that failed. A full disk is no answer: room can be made for it.
     fn failed(&mut self, error: &Error) -> Result<Status, Fault> {
         if error.kind() == Kind::NoSpace {
-            return Err(to_fault(&self.label, error));
+            return Err(to_fault(error));
         }
         self.complaints += 1;
         if self.complaints <= MOST_COMPLAINTS {

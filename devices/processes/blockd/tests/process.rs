@@ -460,7 +460,7 @@ fn what_cannot_be_served_is_a_fault_with_a_reason() {
     assert_eq!(fault.kind, FaultKind::Locked);
     let who = format!("process {} (blockd)", process.child.id());
     assert!(
-        fault.what.contains("disk0") && fault.what.contains(&who),
+        fault.what.contains(&path.display().to_string()) && fault.what.contains(&who),
         "{}",
         fault.what
     );
