@@ -349,12 +349,18 @@ impl Mmu {
     /// As a data read; what is not RAM gives [`MemStop::Device`].
     #[inline(always)]
     pub fn fetch(&mut self, va: u64) -> Result<u64, MemStop> {
+        match self.peek_fetch(va) {
+            Some(pa) => Ok(pa),
+            None => self.fetch_slow(va),
+        }
+    }
+
+    /// Where `va` is fetched from, if the first way of the code TLB knows: changes nothing.
+    #[inline(always)]
+    pub fn peek_fetch(&self, va: u64) -> Option<u64> {
         // SAFETY: `code` points at CODE_ENTRIES entries (`choose_sets`).
         let e = unsafe { &*self.code.add((va / PAGE) as usize & (CODE_ENTRIES - 1)) };
-        if va & !OFFSET == e.read {
-            return Ok(e.physical() | (va & OFFSET));
-        }
-        self.fetch_slow(va)
+        (va & !OFFSET == e.read).then(|| e.physical() | (va & OFFSET))
     }
 
     #[cold]
@@ -388,14 +394,6 @@ impl Mmu {
             return Err(MemStop::Device { pa });
         }
         Ok(pa)
-    }
-
-    /// Where `va` would be fetched from, if the code TLB knows: fills nothing.
-    pub fn peek_fetch(&self, va: u64) -> Option<u64> {
-        let user = self.kind == Privilege::User;
-        let slot = Tlb::<CODE_ENTRIES>::slot(Mmu::code_set(self.slot, user), va);
-        let e = self.code_tlb.get(slot);
-        (e.read == va & !OFFSET).then(|| e.physical() | (va & OFFSET))
     }
 
     /// Drops all translations if something else is shown somewhere ([`Ram::show`]) since the last call; whether it is.

@@ -104,14 +104,10 @@ pub trait Bus: Send {
     fn interrupt_pending(&mut self, clock: &mut Clock) -> bool;
     /// Acknowledges the highest pending interrupt and gives its vector; None if it went away.
     fn acknowledge(&mut self, clock: &mut Clock) -> Option<u8>;
-    /// Whether the A20 gate is open. A board without one leaves it so.
-    fn a20_is_open(&mut self) -> bool {
-        true
-    }
+    /// Whether the A20 gate is open.
+    fn a20_is_open(&mut self) -> bool;
     /// Whether an NMI waits. It also sets [`attention::INTERRUPT`] when it comes up.
-    fn nmi_pending(&mut self) -> bool {
-        false
-    }
+    fn nmi_pending(&mut self) -> bool;
     /// Takes a pending NMI.
     fn take_nmi(&mut self) -> bool;
     /// The board itself, for the run loop that built it.

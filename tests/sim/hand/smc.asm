@@ -286,6 +286,33 @@ test_main:
     SHOW "before", edx
 ;>   after=00321023
     SHOW "after", eax
+;> an accessed bit that a fetch sets: ok
+    PROBE
+    ; Its entry 3 maps the table itself, and is fetched through itself; its entry 4 is RET as code.
+    mov byte [BUFFER + 0x3000 + 11], 0xb8
+    mov dword [BUFFER + 0x3000 + 12], (BUFFER + 0x3000) | 3
+    mov dword [BUFFER + 0x3000 + 16], 0xc3
+    mov dword [BUFFER + 0x3000 + 4], HANDLER | 3
+    mov eax, PD
+    mov cr3, eax
+    mov byte [HANDLER + 0x10], 0xc3
+    call BUFFER + 0x3003
+    mov ecx, eax
+    call VA + 0x401010
+    call BUFFER + 0x3003
+    mov edx, eax
+    call BUFFER + 0x300b
+    mov ebx, eax
+    call VA + 0x40300b
+    END "an accessed bit that a fetch sets"
+;>   before=00321003
+    SHOW "before", ecx
+;>   after=00321023
+    SHOW "after", edx
+;>   itself before=00323003
+    SHOW "itself before", ebx
+;>   itself after=00323023
+    SHOW "itself after", eax
     mov eax, cr0
     and eax, ~(1 << 31)
     mov cr0, eax

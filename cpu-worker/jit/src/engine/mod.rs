@@ -445,6 +445,11 @@ impl Engine {
         let link = cpu.mmu.answer as usize;
         let va = cpu.linear_rip();
         let physical = cpu.mmu.fetch(va).ok()?;
+        if cpu.mmu.ram().code_written() {
+            // The walk set an accessed bit within code.
+            cpu.state.clock.attention |= attention::CODE;
+            return None;
+        }
         let (rip, mode) = (cpu.state.rip(), cpu.state.mode);
         let regions = self.regions.as_mut()?;
         let entry = regions.entry(physical, mode)?;

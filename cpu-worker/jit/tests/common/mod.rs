@@ -41,6 +41,12 @@ impl Bus for Empty {
     fn acknowledge(&mut self, _: &mut Clock) -> Option<u8> {
         None
     }
+    fn a20_is_open(&mut self) -> bool {
+        true
+    }
+    fn nmi_pending(&mut self) -> bool {
+        false
+    }
     fn take_nmi(&mut self) -> bool {
         false
     }

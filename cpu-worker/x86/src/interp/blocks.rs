@@ -240,8 +240,10 @@ impl BlockCache {
             // The first instruction does not end in this page.
             let next = (va | OFFSET).wrapping_add(1);
             second = cpu.mmu.fetch(next)?;
+            // The accessed bit that this set may be one of the bytes before, or of other code.
+            cpu.note_code_writes();
             let mut whole = [0u8; 15];
-            whole[..n].copy_from_slice(&bytes[..n]);
+            cpu.mmu.code_bytes(pa, &mut whole[..n]);
             cpu.mmu.code_bytes(second, &mut whole[n..]);
             let op = decode(&whole, mode, cpu.features()).expect("15 bytes hold any instruction");
             cpu.mmu.mark_code(second, 15 - n as u64);

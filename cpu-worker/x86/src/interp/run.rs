@@ -167,7 +167,10 @@ impl BlockCache {
     #[inline(always)]
     fn enter(&mut self, cpu: &mut Cpu, from: (u32, usize), mode: u32) -> Result<u32, Refusal> {
         let va = cpu.linear_rip();
-        let pa = cpu.mmu.fetch(va)?;
+        let pa = match cpu.mmu.peek_fetch(va) {
+            Some(pa) => pa,
+            None => fetch_anew(cpu, va)?,
+        };
         let linked = match self.blocks.get(from.0 as usize) {
             Some(b) => b.next[from.1 & 1],
             None => NONE,
@@ -202,7 +205,7 @@ impl BlockCache {
         let mut id = id;
         if self.blocks[id as usize].crosses() {
             let next = (va | atoll_mmu::OFFSET).wrapping_add(1);
-            let second = cpu.mmu.fetch(next)?;
+            let second = fetch_anew(cpu, next)?;
             if self.blocks[id as usize].second != second {
                 id = self.refresh(cpu, id, va, pa, mode)?;
             }
@@ -244,6 +247,10 @@ impl BlockCache {
                 };
             }
             Refusal::Limit => cpu.raise(Fault::GP0),
+            Refusal::Rewritten => {
+                cpu.note_code_writes();
+                return None;
+            }
             // Code in a device's window: this board has none that holds code.
             Refusal::Memory(MemStop::Device { .. } | MemStop::Split { .. }) => cpu.raise(Fault::UD),
             Refusal::Memory(stop) => cpu.memory_fault(stop),
@@ -302,6 +309,18 @@ enum Refusal {
     Limit,
     /// Only the first instruction is within it.
     Single(u32),
+    /// The walk for the fetch set an accessed bit within code, perhaps this: it is dropped first.
+    Rewritten,
+}
+
+/// An instruction fetch from a page that the code TLB may not hold yet.
+#[cold]
+fn fetch_anew(cpu: &mut Cpu, va: u64) -> Result<u64, Refusal> {
+    let pa = cpu.mmu.fetch(va)?;
+    match cpu.mmu.ram().code_written() {
+        true => Err(Refusal::Rewritten),
+        false => Ok(pa),
+    }
 }
 
 impl From<MemStop> for Refusal {

@@ -63,6 +63,12 @@ impl Bus for TestBus {
     fn acknowledge(&mut self, _: &mut Clock) -> Option<u8> {
         self.pending.take()
     }
+    fn a20_is_open(&mut self) -> bool {
+        true
+    }
+    fn nmi_pending(&mut self) -> bool {
+        false
+    }
     fn take_nmi(&mut self) -> bool {
         false
     }
