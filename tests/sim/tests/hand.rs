@@ -81,6 +81,17 @@ fn run(name: &str, engine: Mode, inline: Option<(u32, Tier)>) -> sim::Outcome {
     sim::run(sim::Config {
         memory_bytes: 64 << 20,
         cpu: CpuModel::Max,
+        disk: Some(
+            (0..64 << 9)
+                .map(|at| {
+                    if at % 512 == 0 {
+                        0xc3
+                    } else {
+                        (at / 512) as u8
+                    }
+                })
+                .collect(),
+        ),
         kernel: std::fs::read(image(name)).expect("nasm wrote it"),
         engine,
         inline,
@@ -89,6 +100,13 @@ fn run(name: &str, engine: Mode, inline: Option<(u32, Tier)>) -> sim::Outcome {
     })
 }
 
+const ENGINES: [(Mode, Option<(u32, Tier)>); 4] = [
+    (Mode::Interp, None),
+    (Mode::Jit, Some((2, Tier::Quick))),
+    (Mode::Jit, Some((2, Tier::Optimised))),
+    (Mode::Lockstep, None),
+];
+
 /// Runs a test in every engine: interpreted, translated by either tier as soon as anything is met a second time, and both beside
 /// each other. They must agree in everything.
 fn hand(name: &str) {
@@ -96,12 +114,8 @@ fn hand(name: &str) {
     let interp = run(name, Mode::Interp, None);
     check(name, "the interpreter", &interp.console, &wanted);
     assert_eq!(interp.stopped, Stopped::PowerOff);
-    let engines = [
-        (Mode::Jit, Some((2, Tier::Quick))),
-        (Mode::Jit, Some((2, Tier::Optimised))),
-        (Mode::Lockstep, None),
-    ];
-    for (engine, inline) in engines {
+    for (engine, inline) in &ENGINES[1..] {
+        let (engine, inline) = (*engine, *inline);
         let other = run(name, engine, inline);
         let who = format!("{engine:?} {inline:?}");
         check(name, &who, &other.console, &wanted);
@@ -143,9 +157,25 @@ macro_rules! second_opinions {
 
 hand_tests! {
     segments gates tasks taskfaults v86 vme debug interrupts paging control smc
+    real long syscall doublefault tlb alignment dma
 }
 
 // Not those of what QEMU's translator leaves out: segment limits and rights.
 second_opinions! {
-    gates tasks v86 debug interrupts paging
+    gates tasks v86 debug interrupts paging doublefault
+}
+
+/// A fault in the delivery of a double fault shuts the processor down, which ends a machine that does not reboot.
+#[test]
+fn triplefault() {
+    for (engine, inline) in ENGINES {
+        let outcome = run("triplefault", engine, inline);
+        let console = String::from_utf8_lossy(&outcome.console).replace('\r', "");
+        assert_eq!(console, "pass\n", "{engine:?} {inline:?}");
+        assert_eq!(
+            outcome.stopped,
+            Stopped::TripleFault,
+            "{engine:?} {inline:?}"
+        );
+    }
 }

@@ -120,10 +120,8 @@ impl Cpu {
 
     fn deliver_exception(&mut self, fault: Fault, source: Source) -> Result<(), Stop> {
         let (mut fault, mut source) = (fault, source);
+        self.note_page_fault(fault);
         loop {
-            if fault.vector == Vector::Page {
-                self.state.cr2 = fault.cr2;
-            }
             let event = Event {
                 vector: fault.vector as u8,
                 code: fault.code.filter(|_| !self.real_address_mode()),
@@ -134,6 +132,7 @@ impl Cpu {
                 other => return other,
             }
             let second = self.fault;
+            self.note_page_fault(second);
             let doubles = is_contributory(second.vector)
                 && (is_contributory(fault.vector) || fault.vector == Vector::Page)
                 || second.vector == Vector::Page && fault.vector == Vector::Page;
@@ -145,6 +144,14 @@ impl Cpu {
                 second
             };
             source = Source::Fault;
+        }
+    }
+
+    /// CR2 follows each page fault that is met, also one that becomes a double fault or a shutdown (SDM vol. 3A, 6.15,
+    /// interrupt 14).
+    fn note_page_fault(&mut self, fault: Fault) {
+        if fault.vector == Vector::Page {
+            self.state.cr2 = fault.cr2;
         }
     }
 
