@@ -5,6 +5,7 @@
 #   make guests             guests of 32 bits and boots by firmware beyond those of make test
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
+#   make fuzz               guests made by chance, for FUZZ_SECONDS from FUZZ_SEED on
 #   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
 #   make lockstep           further kernels' whole boots and U-Boot's, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
@@ -24,7 +25,7 @@ export ATOLL_ALPINE_TARBALL ?= $(abspath $(firstword $(wildcard ../shared/guests
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa guests debian-test workloads lockstep lockstep-debian build guest checks clean
+.PHONY: run test bench isa fuzz guests debian-test workloads lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -60,6 +61,11 @@ checks:
 isa: build
 	@.ci/setup isa
 	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+
+fuzz:
+	@.ci/setup test
+	ATOLL_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ATOLL_FUZZ_SEED=$(or $(FUZZ_SEED),1000000) \
+	    cargo test $(CARGO_FLAGS) -p sim --test hostile -- --ignored --exact --nocapture a_campaign
 
 guests: build
 	@.ci/setup test

@@ -37,6 +37,7 @@ pub(crate) struct Undo {
 
 impl Undo {
     pub(crate) fn store(&mut self, ram: &Ram, pa: u64, len: usize) {
+        debug_assert!(len != 0, "a store of nothing");
         push_bytes(&mut self.old, ram, pa, len);
         let len = len as u32;
         self.records.push(Record::Store { pa, len });

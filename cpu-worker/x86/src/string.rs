@@ -209,6 +209,9 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
             return Ok(0);
         };
         let n = span.len() / step;
+        if n == 0 {
+            return Ok(0);
+        }
         let v = cpu.reg(op.width, RAX);
         cpu.mmu.fill(&span, v, step, n);
         cpu.note_code_writes();
@@ -232,6 +235,9 @@ fn bulk(cpu: &mut Cpu, op: &Op, max: u64) -> Result<u64, Stop> {
         return Ok(0);
     };
     let n = source.len().min(target.len()) / step;
+    if n == 0 {
+        return Ok(0);
+    }
     cpu.mmu.copy(&target, &source, n * step, step);
     cpu.note_code_writes();
     advance(cpu, op, RSI, n as u64);

@@ -4,6 +4,8 @@
 //! how Atoll runs; `tests/guests` tests that.
 #![forbid(unsafe_code)]
 
+pub mod hostile;
+
 use std::sync::{Arc, Mutex};
 
 use atoll_jit::{Engine, Mode, Tier};
@@ -68,6 +70,8 @@ pub struct Outcome {
     pub trail: Vec<String>,
     pub console: Vec<u8>,
     pub disk: Vec<u8>,
+    /// The models that panicked.
+    pub faulted: Vec<String>,
 }
 
 /// Back ends in memory. A request takes effect when it is issued; its reply waits for its T.
@@ -191,6 +195,12 @@ pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
     let stopped = machine.run(&mut outside);
     let hash = machine.final_hash(&mut || ());
     let stats = machine.engine.stats();
+    let seats = cpu_worker::vcpu::board(&mut machine.cpu).seats();
+    let faulted = seats
+        .iter()
+        .filter(|seat| seat.faulted)
+        .map(|seat| seat.id.clone())
+        .collect();
     let store = memory.lock();
     let outcome = Outcome {
         stopped,
@@ -200,6 +210,7 @@ pub fn run_with_stats(config: Config) -> (Outcome, atoll_jit::Stats) {
         trail: outside.trail,
         console: store.console.clone(),
         disk: store.disk.clone(),
+        faulted,
     };
     (outcome, stats)
 }

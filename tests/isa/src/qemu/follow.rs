@@ -98,6 +98,9 @@ impl Bus for Tap {
     fn a20_is_open(&mut self) -> bool {
         self.board.a20_is_open()
     }
+    fn nmi_pending(&mut self) -> bool {
+        false
+    }
     fn take_nmi(&mut self) -> bool {
         false
     }
