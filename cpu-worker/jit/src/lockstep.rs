@@ -43,8 +43,8 @@ impl Comparison {
     }
 
     /// How many instructions the region did.
-    pub(crate) fn steps(&self) -> i64 {
-        self.before.clock.budget - self.region.state.clock.budget
+    pub(crate) fn steps(&self) -> u64 {
+        self.region.state.clock.uncharged() - self.before.clock.uncharged()
     }
 
     /// What differs between the region's outcome and the interpreter's after as many instructions; None if nothing does.

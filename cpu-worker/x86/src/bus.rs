@@ -57,6 +57,11 @@ impl Clock {
         self.deadline_ns
             .wrapping_sub((self.budget << self.shift) as u64)
     }
+    /// How much of the time until now was not charged, in units of an instruction: its growth while the CPU runs counts instructions.
+    #[inline]
+    pub fn uncharged(&self) -> u64 {
+        (self.now_ns() >> self.shift).wrapping_sub(self.charged)
+    }
     /// Spends `ns` of virtual time on an access.
     #[inline]
     pub fn charge_ns(&mut self, ns: u64) {

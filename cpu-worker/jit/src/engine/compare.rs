@@ -52,7 +52,7 @@ impl Engine {
         }
         self.comparison = Some(c);
         self.stats.comparisons += 1;
-        self.stats.compiled_instructions += steps as u64;
+        self.stats.compiled_instructions += steps;
         match why {
             Leave::Interpret | Leave::Float => Next::Here,
             Leave::Warm => {

@@ -264,8 +264,7 @@ impl Engine {
     }
 
     fn interpret(&mut self, cpu: &mut Cpu, next: Next) -> Stretch {
-        let before = cpu.state.clock.budget;
-        let charged = cpu.state.clock.charged;
+        let before = cpu.state.clock.uncharged();
         let deadline = cpu.state.clock.deadline_ns;
         let mut here = next != Next::Anywhere;
         let started = self.shares.begin();
@@ -281,12 +280,7 @@ impl Engine {
         if let Some(started) = started {
             self.shares.end(started, None);
         }
-        let now = &cpu.state.clock;
-        if now.deadline_ns == deadline {
-            let spent = (before - now.budget) as u64;
-            self.stats.interpreted_instructions +=
-                spent.saturating_sub(now.charged.wrapping_sub(charged));
-        }
+        self.stats.interpreted_instructions += cpu.state.clock.uncharged() - before;
         if self.mode == Mode::Lockstep {
             cpu.mmu.forget_changes();
         }
@@ -400,15 +394,15 @@ impl Engine {
     fn run_regions(&mut self, cpu: &mut Cpu, entry: Entry) -> Next {
         let mut entry = entry;
         loop {
-            let before = cpu.state.clock.budget;
+            let before = cpu.state.clock.uncharged();
             let started = self.shares.begin();
             let why = self.enter(cpu, entry);
             if let Some(started) = started {
                 let rank = self.regions.as_ref().and_then(|r| r.rank(entry));
                 self.shares.end(started, rank.map(|rank| rank.tier));
             }
-            let done = before - cpu.state.clock.budget;
-            self.stats.compiled_instructions += done as u64;
+            let done = cpu.state.clock.uncharged() - before;
+            self.stats.compiled_instructions += done;
             match why {
                 Leave::Interpret | Leave::Float => return Next::Here,
                 Leave::Budget => return Next::ToDeadline,
