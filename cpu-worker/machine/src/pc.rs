@@ -12,7 +12,7 @@ use device_models::virtio::{Block, BlockConfig, VirtioPci};
 use machine_spec::{GuestMachine, PlaceKind};
 
 use crate::board::{Backends, Board};
-use crate::firmware::acpi::Tables;
+use crate::firmware::{Chunk, acpi::Tables, bios};
 use crate::map;
 use crate::pci::PciRoot;
 use crate::script::Script;
@@ -117,15 +117,18 @@ fn seat(id: &str, model: impl Model + 'static, lines: &[LineTarget], place: Opti
     Seat::new(id, Box::new(model), lines.to_vec(), place)
 }
 
-/// The ACPI tables for the devices of `guest`.
-pub fn acpi_tables(guest: &GuestMachine) -> Tables {
-    let mut tables = Tables::default();
+/// What a BIOS would have left in RAM for the devices of `guest`, and the address of the ACPI tables' root pointer.
+pub fn firmware(guest: &GuestMachine) -> (Vec<Chunk<'static>>, u64) {
+    let mut serial = [false; 4];
     for place in &guest.places {
         if let PlaceKind::Serial { index } = place.kind
-            && let Some(present) = tables.serial.get_mut(usize::from(index))
+            && let Some(present) = serial.get_mut(usize::from(index))
         {
             *present = true;
         }
     }
-    tables
+    let (tables, rsdp) = Tables { serial }.build();
+    let mut chunks = vec![tables];
+    chunks.extend(bios::areas(serial));
+    (chunks, rsdp)
 }

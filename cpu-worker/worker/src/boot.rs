@@ -89,10 +89,11 @@ impl Images {
         guest: &'a GuestMachine,
         features: Features,
     ) -> Result<Loaded<'a>, LoadError> {
-        let (tables, rsdp) = pc::acpi_tables(guest).build();
+        let (mut chunks, rsdp) = pc::firmware(guest);
         let long_mode = features.contains(Features::LM);
-        let (mut chunks, entry) = firmware::load(&self.boot(guest, rsdp, long_mode))?;
-        chunks.push(tables);
+        let (loaded, entry) = firmware::load(&self.boot(guest, rsdp, long_mode))?;
+        // A kernel that wants a BIOS's places for itself has them.
+        chunks.extend(loaded);
         Ok((chunks, entry))
     }
 

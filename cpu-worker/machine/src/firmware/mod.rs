@@ -1,4 +1,4 @@
-//! What stands in memory before the first instruction: ACPI tables and the boot protocols.
+//! What stands in memory before the first instruction: ACPI tables, a BIOS's data, and what the boot protocols place.
 //!
 //! Everything here is a pure function from bytes to [`Chunk`]s and an [`Entry`]; the board writes them into RAM and registers. The
 //! images are a user's, so nothing about them is believed: a number read from one is bounded before it is used.
@@ -8,6 +8,7 @@
 //! Linux's 16-bit entry. Both call a BIOS, so they are for machines that start in firmware, which is offered the kernel ([`fw_cfg`]).
 
 pub mod acpi;
+pub mod bios;
 pub mod elf;
 pub mod fw_cfg;
 mod layout;
