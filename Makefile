@@ -2,12 +2,12 @@
 #
 #   make run                a Linux shell inside Atoll
 #   make test               every check and test; what .ci/run runs
-#   make guests             guests of 32 bits and boots by firmware beyond those of make test
+#   make guests             guests that take long: an i386 Linux, passes of memtest86+, Linux on Xen, boots by firmware
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
 #   make fuzz               guests made by chance, for FUZZ_SECONDS from FUZZ_SEED on
 #   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
-#   make lockstep           further kernels' whole boots and U-Boot's, interpreter beside translator
+#   make lockstep           further guests' whole boots and U-Boot's, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
 #   make bench              Atoll and QEMU side by side
 
@@ -69,7 +69,7 @@ fuzz:
 
 guests: build
 	@.ci/setup test
-	cargo test $(CARGO_FLAGS) -p guest-tests --test i386 -- --include-ignored
+	cargo test $(CARGO_FLAGS) -p guest-tests --test i386 --test memtest --test xen -- --include-ignored
 	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored kernels
 
 debian-test: build
@@ -82,7 +82,7 @@ workloads: build
 
 lockstep: build guest
 	@.ci/setup test
-	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture kernel
+	cargo test $(CARGO_FLAGS) -p guest-tests --test lockstep -- --ignored --nocapture --skip disk
 	cargo test $(CARGO_FLAGS) -p guest-tests --test firmware -- --ignored lockstep
 
 lockstep-debian: build

@@ -23,7 +23,8 @@ usage: cargo xtask COMMAND
           debian-workloads    the same with stress-ng, openssl and Python's own tests
           linux-686           Debian 12's i386 kernel without PAE, the same shell
           linux-686-pae       Debian 12's i386 kernel with PAE, the same shell
-          gnumach             GNU Mach for i386
+          gnumach             GNU Mach for i386 (Debian 13)
+          gnumach-bookworm    the same of Debian 12
           gnumach-amd64       GNU Mach for amd64
           memtest86-x64       memtest86+ of 64 bits
           memtest86-ia32      memtest86+ of 32 bits

@@ -7,11 +7,13 @@
 //! Nothing here sleeps: a test waits for text on the console or for the end of the process.
 #![forbid(unsafe_code)]
 
+mod engines;
 pub mod image;
 mod process;
 mod run;
 mod terminal;
 
+pub use engines::{agreed, compared};
 pub use process::{Process, descendants, open_files};
 pub use run::{Boot, Outcome, Running, program};
 pub use terminal::Terminal;

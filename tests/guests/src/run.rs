@@ -85,6 +85,29 @@ impl Boot {
         boot.arg("-initrd").arg(file)
     }
 
+    /// A guest that is one file: another system's kernel, or a program that runs without one.
+    pub fn image(guest: &str) -> Self {
+        Self::bare()
+            .arg("-kernel")
+            .arg(crate::guest(guest).kernel())
+    }
+
+    /// Xen with Linux and the busybox shell as its first domain, whose console is Xen's.
+    pub fn xen_with(guest: &str) -> Self {
+        let guest = crate::guest(guest);
+        let modules = format!(
+            "{} console=hvc0,{}",
+            guest.kernel().display(),
+            guest.initrd().display()
+        );
+        Self::xen().args(["-m", "1024", "-initrd", &modules])
+    }
+
+    /// Xen alone.
+    pub fn xen() -> Self {
+        Self::image("xen").args(["-append", "console=com1 com1=115200,8n1"])
+    }
+
     fn kernel_of(guest: &Guest) -> Self {
         Self::bare()
             .args(["-m", "512"])

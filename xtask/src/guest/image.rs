@@ -25,6 +25,12 @@ pub(super) const GNUMACH: Image = Image {
     package: "gnumach-image-1.8-486-up",
     file: "boot/gnumach-1.8-486-up.gz",
 };
+pub(super) const GNUMACH_BOOKWORM: Image = Image {
+    suite: "bookworm",
+    architecture: "i386",
+    package: "gnumach-image-1.8-486",
+    file: "boot/gnumach-1.8-486.gz",
+};
 pub(super) const GNUMACH_AMD64: Image = Image {
     suite: "trixie",
     architecture: AMD64,

@@ -150,6 +150,10 @@ fn recipe(name: &str) -> Result<Recipe> {
             build: |dir, options| image::build(dir, &image::GNUMACH, options),
             text: image::GNUMACH.text(),
         },
+        "gnumach-bookworm" => Recipe {
+            build: |dir, options| image::build(dir, &image::GNUMACH_BOOKWORM, options),
+            text: image::GNUMACH_BOOKWORM.text(),
+        },
         "gnumach-amd64" => Recipe {
             build: |dir, options| image::build(dir, &image::GNUMACH_AMD64, options),
             text: image::GNUMACH_AMD64.text(),
