@@ -100,6 +100,22 @@ impl Wide {
             ..self
         }
     }
+    /// The neighbour, for a function that is less than its argument by what has no place here: how it is rounded depends on that.
+    fn nearer_to_zero(self) -> Wide {
+        const TOP: u128 = 1 << 127;
+        match self.mant {
+            0 => self,
+            TOP => Wide {
+                exp: self.exp - 1,
+                mant: u128::MAX,
+                ..self
+            },
+            mant => Wide {
+                mant: mant - 1,
+                ..self
+            },
+        }
+    }
     pub(crate) fn half(self) -> Wide {
         Wide {
             exp: self.exp - 1,
@@ -324,7 +340,13 @@ fn atan(q: Wide) -> Wide {
     let series = (0..17).rev().fold(Wide::ZERO, |s, n| {
         Wide::ONE.div_int(2 * n + 1).sub(square.mul(s))
     });
-    ATAN[k as usize].add(t.mul(series))
+    let angle = ATAN[k as usize].add(t.mul(series));
+    // It is less than q, by however little.
+    if (angle.exp, angle.mant) == (q.exp, q.mant) {
+        angle.nearer_to_zero()
+    } else {
+        angle
+    }
 }
 
 /// Sine and cosine of a finite value below 2^63.
@@ -347,15 +369,43 @@ fn sin_series(r: Wide) -> Wide {
     let inner = (1..16).rev().fold(Wide::ONE, |t, k| {
         Wide::ONE.sub(square.mul(t).div_int(2 * k * (2 * k + 1)))
     });
-    r.mul(inner)
+    let sine = r.mul(inner);
+    // It is less than r, by however little.
+    if (sine.exp, sine.mant) == (r.exp, r.mant) {
+        sine.nearer_to_zero()
+    } else {
+        sine
+    }
 }
 
 /// 1 - r^2/(1*2) (1 - r^2/(3*4) (...)).
 fn cos_series(r: Wide) -> Wide {
     let square = r.mul(r);
-    (1..17).rev().fold(Wide::ONE, |t, k| {
+    let cosine = (1..17).rev().fold(Wide::ONE, |t, k| {
         Wide::ONE.sub(square.mul(t).div_int((2 * k - 1) * 2 * k))
-    })
+    });
+    // It is less than 1, likewise.
+    if (cosine.exp, cosine.mant) == (0, 1 << 127) {
+        cosine.nearer_to_zero()
+    } else {
+        cosine
+    }
+}
+
+/// Below 2 to this power the next term of a series has no place in 128 bits, or nearly none.
+const TINY: i32 = -60;
+
+/// The tangent of `x`, whose sine and cosine these are. Of a tiny number it is a little more than that.
+pub(crate) fn tan(x: F80, sin: Wide, cos: Wide) -> Wide {
+    let x = Wide::from_f80(x);
+    if x.exp < TINY {
+        Wide {
+            mant: x.mant + 1,
+            ..x
+        }
+    } else {
+        sin.div(cos)
+    }
 }
 
 /// |x| as quadrant * pi/2 + r with |r| <= pi/4.
