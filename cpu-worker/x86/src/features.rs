@@ -80,6 +80,8 @@ bitflags::bitflags! {
         const SSE4A = 1 << 71;
         const WBNOINVD = 1 << 72;
         const ARAT = 1 << 73;
+        const XSAVEC = 1 << 74;
+        const XGETBV1 = 1 << 75;
     }
 }
 
@@ -160,6 +162,7 @@ impl Features {
         .union(Features::AVX2)
         .union(Features::BMI1)
         .union(Features::BMI2)
+        .union(Features::CLZERO)
         .union(Features::F16C)
         .union(Features::FMA)
         .union(Features::LZCNT)
@@ -168,7 +171,10 @@ impl Features {
         .union(Features::SHA)
         .union(Features::SMAP)
         .union(Features::SMEP)
+        .union(Features::SSE4A)
         .union(Features::UMIP)
+        .union(Features::XGETBV1)
+        .union(Features::XSAVEC)
         .union(Features::XSAVEOPT);
 
     /// The feature of this name, if the engine has it.

@@ -1,11 +1,12 @@
 //! Integer instructions that are functions of `Cpu` in both engines: rare, or with more results than a lifted meaning is
-//! worth. The binary-coded ones, CMPXCHG8B/16B, BOUND, ENTER, PUSHA, POPA, XLAT, CRC32, RDRAND, SALC.
+//! worth. Bit tests in segments with limits, the binary-coded ones, CMPXCHG8B/16B, BOUND, ENTER, PUSHA, POPA, XLAT, CRC32, RDRAND, SALC.
 
 use crate::cpu::{Cpu, cut};
 use crate::eval::Eval;
 use crate::exception::{Stop, Vector};
 use crate::flags::{AF, CF, FlagOp, OF, PF, SF, ZF};
-use crate::op::{AH, Op, OpFlags, RAX, RBP, RBX, RCX, RDX, RSP, Width};
+use crate::op::{AH, Arg, Kind, Op, OpFlags, RAX, RBP, RBX, RCX, RDX, RSP, Width};
+use crate::semantics::bit;
 
 fn set_bits(cpu: &mut Cpu, bits: u64) {
     cpu.flags(FlagOp::Real, Width::Q, bits, bits, bits);
@@ -77,6 +78,8 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let level = (op.sub & 31) as u64;
     let top = cpu.reg(s, RSP);
     let frame = cpu.sub(s, top, bytes);
+    // Of a 16-bit stack pointer the frame pointer still has all bits of ESP.
+    let whole = cpu.reg(Width::Q, RSP) & !s.mask() | frame;
     // What is pushed: values, and frame pointers that are read again after what was pushed before them, which may have changed them.
     let mut pushed = vec![Ok(cpu.reg(w, RBP))];
     if level > 0 {
@@ -87,7 +90,7 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
             cpu.load(w, at)?;
             pushed.push(Err(at));
         }
-        pushed.push(Ok(frame & w.mask()));
+        pushed.push(Ok(whole & w.mask()));
     }
     // All places are checked before the first is written. The new top must be writable, as the SDM asks, although nothing is written
     // there.
@@ -106,7 +109,7 @@ pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         let v = value.or_else(|from| cpu.load(w, from))?;
         cpu.store(w, at, v)?;
     }
-    cpu.set_reg(w, RBP, frame & w.mask());
+    cpu.set_reg(w, RBP, whole & w.mask());
     cpu.set_reg(s, RSP, sp);
     Ok(())
 }
@@ -293,4 +296,30 @@ pub(crate) fn add_one_flag(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let out = if sum >> w.bits() != 0 { flag } else { 0 };
     set_bits(cpu, bits & !flag | out);
     Ok(())
+}
+
+/// What [`bit_in_segment`] does; `op.sub` is the index.
+pub(crate) const BIT_TESTS: [Kind; 4] = [Kind::Bt, Kind::Bts, Kind::Btr, Kind::Btc];
+
+/// BT and its relatives on memory in a segment with limits, the bit number in a register: as with an immediate, on the operand that
+/// holds the bit.
+pub(crate) fn bit_in_segment(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let w = op.width;
+    let number = cpu.reg(w, op.src);
+    let unused = 64 - w.bits();
+    let signed = (number << unused) as i64 >> unused;
+    let distance = (signed >> w.bits().trailing_zeros()) * i64::from(w.bytes());
+    let there = Op {
+        disp: op.disp.wrapping_add(distance),
+        imm: number & (u64::from(w.bits()) - 1),
+        ..*op
+    };
+    bit::test(
+        cpu,
+        &there,
+        BIT_TESTS[usize::from(op.sub)],
+        w,
+        Arg::Mem,
+        Arg::Imm,
+    )
 }

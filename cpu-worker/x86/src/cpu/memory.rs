@@ -4,6 +4,7 @@ use atoll_mmu::{Loc, MemStop, PAGE, Privilege};
 
 use crate::bus::attention;
 use crate::cpu::Cpu;
+use crate::eval::Eval;
 use crate::exception::{Fault, Stop, Vector};
 use crate::op::{AddrSize, Op, OpFlags, Seg};
 use crate::state::{attr, mode};
@@ -28,6 +29,21 @@ impl Cpu {
             return self.linear(op.seg, offset, bytes, op.has(OpFlags::WRITES));
         }
         Ok(offset.wrapping_add(self.state.segment(op.seg).base))
+    }
+
+    /// The linear address of a byte of a cache line: as of an operand, but that it may be in execute-only code (SDM vol. 2A, CLFLUSH).
+    pub(crate) fn line_address(&mut self, op: &Op) -> Result<u64, Stop> {
+        const KIND: u16 = attr::P | attr::S | 8 | 2;
+        let s = *self.state.segment(op.seg);
+        let execute_only = s.attr & KIND == attr::P | attr::S | 8;
+        if !op.has(OpFlags::SEG_CHECK) || !execute_only {
+            return self.ea(op, 1);
+        }
+        let offset = cut(op.addr, self.offset(op));
+        if !within(s.attr, s.limit, offset, 1) {
+            return Err(self.gp(0));
+        }
+        Ok(offset.wrapping_add(s.base) & 0xffff_ffff)
     }
 
     /// The linear address of a lane of a vector in memory, `distance` bytes from where the operand is: as an operand of its own, but

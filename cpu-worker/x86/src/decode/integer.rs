@@ -4,6 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use super::{Ctx, code_width, general, operand_width, set_dst, set_src, template, width_of_bytes};
 use crate::features::Features;
+use crate::helper;
 use crate::interp::handler;
 use crate::op::{Arg, Kind, Op, OpFlags, RSP, Seg, Width};
 
@@ -19,7 +20,22 @@ pub(crate) fn decode(i: &Instruction, c: &Ctx) -> Option<Op> {
         .or_else(|| stack(i, c))
         .or_else(|| implied(i, c))?;
     op.run = handler(&op);
+    reach_in_segment(&mut op);
     Some(op)
+}
+
+/// A bit number in a register leads away from the operand, and where it leads to is what a limit is checked for.
+fn reach_in_segment(op: &mut Op) {
+    let n = helper::BIT_TESTS.iter().position(|kind| *kind == op.kind);
+    if let Some(n) = n
+        && op.dst_arg == Arg::Mem
+        && op.src_arg == Arg::Reg
+        && op.has(OpFlags::SEG_CHECK)
+    {
+        op.kind = Kind::Helper;
+        op.sub = n as u8;
+        op.run = helper::bit_in_segment;
+    }
 }
 
 fn gated(c: &Ctx, feature: Features) -> Option<()> {

@@ -15,7 +15,7 @@ use crate::op::{Kind, Op, OpFlags, Width};
 use crate::semantics::sse::{
     BY_IMM, BY_REG, COMI, FROM_INT, LANE_AND_ZEROS, Part, TO_INT, TRUNCATE, UCOMI,
 };
-use crate::semantics::{crypto, sha, sse_fn, sse_string, xsave};
+use crate::semantics::{crypto, sha, sse_fn, sse_string, sse4a, xsave};
 use crate::state::mode;
 
 /// The instruction, if it belongs to these families.
@@ -69,7 +69,9 @@ fn available(i: &Instruction, c: &Ctx) -> bool {
             CpuidFeature::PCLMULQDQ => Features::PCLMULQDQ,
             CpuidFeature::SHA => Features::SHA,
             CpuidFeature::FXSR => Features::FXSR,
-            CpuidFeature::XSAVE | CpuidFeature::XSAVEC => Features::XSAVE,
+            CpuidFeature::SSE4A => Features::SSE4A,
+            CpuidFeature::XSAVE => Features::XSAVE,
+            CpuidFeature::XSAVEC => Features::XSAVEC,
             CpuidFeature::XSAVEOPT => Features::XSAVEOPT,
             CpuidFeature::CLFSH => Features::CLFLUSH,
             CpuidFeature::CLFLUSHOPT => Features::CLFLUSHOPT,
@@ -151,6 +153,8 @@ fn moves(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq | M::Movntdqa => {
             whole(1)
         }
+        M::Movntss => part(Part::Store, Width::D),
+        M::Movntsd => part(Part::Store, Width::Q),
         M::Movups | M::Movupd | M::Movdqu | M::Lddqu => whole(0),
         M::Movss => scalar(Width::D, Part::Merge),
         // The string instruction of that name has no vector register.
@@ -405,6 +409,8 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Sha256rnds2 => sha::sha256rnds2,
         M::Sha256msg1 => sha::sha256msg1,
         M::Sha256msg2 => sha::sha256msg2,
+        M::Extrq => sse4a::extrq,
+        M::Insertq => sse4a::insertq,
         M::Fxsave | M::Fxsave64 => xsave::fxsave,
         M::Fxrstor | M::Fxrstor64 => xsave::fxrstor,
         M::Xsave | M::Xsave64 => xsave::xsave,
@@ -428,6 +434,15 @@ fn helper(i: &Instruction, c: &Ctx) -> Option<Op> {
                 i.op2_register().number() as u8,
             );
             mmx::di_operand(i, c, &mut op);
+        }
+        M::Extrq | M::Insertq => {
+            set_dst(i, 0, &mut op);
+            set_src(i, 1, &mut op);
+            // Two immediates: the length, and the index.
+            if i.op_count() > 2 || i.op_kind(1) != OpKind::Register {
+                op.sub = 1;
+                op.imm = u64::from(i.immediate8()) | u64::from(i.immediate8_2nd()) << 8;
+            }
         }
         _ if i.op_count() > 1 && i.op_kind(0) == OpKind::Register => {
             set_dst(i, 0, &mut op);

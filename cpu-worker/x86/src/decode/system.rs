@@ -217,7 +217,16 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
         M::Cli => (flags::cli, Width::D),
         M::Sti => (flags::sti, Width::D),
         M::Hlt => (flags::hlt, Width::D),
-        M::Monitor => return monitor(i, c),
+        M::Monitor => {
+            need(c, F::MONITOR)?;
+            return Some(addressed_by_rax(i, c, monitor::monitor));
+        }
+        M::Clzero => {
+            need(c, F::CLZERO)?;
+            let mut op = addressed_by_rax(i, c, control::clear_line);
+            op.flags |= OpFlags::WRITES;
+            return Some(op);
+        }
         M::Mwait => {
             need(c, F::MONITOR)?;
             (monitor::mwait, Width::D)
@@ -241,14 +250,13 @@ fn flag_control(i: &Instruction, c: &Ctx) -> Option<Op> {
     Some(op)
 }
 
-/// MONITOR of the address in (R|E)AX.
-fn monitor(i: &Instruction, c: &Ctx) -> Option<Op> {
-    need(c, F::MONITOR)?;
-    let mut op = function(i, c, Kind::Helper, monitor::monitor);
+/// MONITOR and CLZERO: the address is in (R|E)AX.
+fn addressed_by_rax(i: &Instruction, c: &Ctx, run: Handler) -> Op {
+    let mut op = function(i, c, Kind::Helper, run);
     op.base = RAX;
     op.addr = match i.code() {
-        Code::Monitorw => AddrSize::A16,
-        Code::Monitord => AddrSize::A32,
+        Code::Monitorw | Code::Clzerow => AddrSize::A16,
+        Code::Monitord | Code::Clzerod => AddrSize::A32,
         _ => AddrSize::A64,
     };
     if op.addr != AddrSize::A64 {
@@ -259,7 +267,7 @@ fn monitor(i: &Instruction, c: &Ctx) -> Option<Op> {
         op.seg = Seg::Ds;
     }
     apply_segment(c, &mut op);
-    Some(op)
+    op
 }
 
 fn descriptor_tables(i: &Instruction, c: &Ctx) -> Option<Op> {

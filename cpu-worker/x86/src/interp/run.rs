@@ -74,6 +74,13 @@ impl Cpu {
         self.state.segment(Seg::Cs).base.wrapping_add(rip) & 0xffff_ffff
     }
 
+    /// Whether a linear address is beyond the limit of CS, which is looked at before the page.
+    fn is_beyond_code(&self, va: u64) -> bool {
+        let cs = self.state.segment(Seg::Cs);
+        let offset = va.wrapping_sub(cs.base) & 0xffff_ffff;
+        self.state.mode & mode::LONG == 0 && offset > u64::from(cs.limit)
+    }
+
     /// The CPU is halted and nothing that it may take now waits.
     pub fn is_idle(&mut self) -> bool {
         self.state.halted != 0
@@ -253,6 +260,9 @@ impl BlockCache {
             }
             // Code in a device's window: this board has none that holds code.
             Refusal::Memory(MemStop::Device { .. } | MemStop::Split { .. }) => cpu.raise(Fault::UD),
+            Refusal::Memory(MemStop::PageFault { va, .. }) if cpu.is_beyond_code(va) => {
+                cpu.raise(Fault::GP0)
+            }
             Refusal::Memory(stop) => cpu.memory_fault(stop),
         };
         debug_assert!(stop == Stop::Fault);

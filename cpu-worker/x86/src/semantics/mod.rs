@@ -22,6 +22,7 @@ pub mod muldiv;
 pub mod sha;
 pub mod shift;
 pub mod sse;
+pub mod sse4a;
 pub mod sse_fn;
 pub mod sse_string;
 pub mod stack;

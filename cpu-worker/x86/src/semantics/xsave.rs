@@ -8,6 +8,7 @@
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::{Fault, Stop};
+use crate::features::Features;
 use crate::op::{Op, OpFlags, RAX, RCX, RDX, Width};
 use crate::semantics::sse_fn::{MXCSR_MASK, set_mxcsr};
 use crate::semantics::x87;
@@ -282,7 +283,10 @@ fn header(cpu: &mut Cpu, base: u64) -> Result<(u64, bool), Stop> {
     let compacted = form & COMPACTED != 0;
     let xcr0 = cpu.state.xcr0;
     let good = if compacted {
-        form & !(xcr0 | COMPACTED) == 0 && present & !form == 0 && rest == 0
+        cpu.features().contains(Features::XSAVEC)
+            && form & !(xcr0 | COMPACTED) == 0
+            && present & !form == 0
+            && rest == 0
     } else {
         let reserved = load(cpu, base, HEADER + 16)?;
         form == 0 && present & !xcr0 == 0 && reserved == 0
@@ -348,14 +352,14 @@ fn restored_mxcsr(
     }
 }
 
-/// XGETBV: XCR0, or with ECX = 1 the part of it that is in use.
+/// XGETBV: XCR0, or with ECX = 1, where the model has that, the part of it that is in use.
 pub fn xgetbv(cpu: &mut Cpu, op: &Op) -> Done {
     if cpu.state.cr4 & cr::CR4_OSXSAVE == 0 {
         return Err(cpu.raise(Fault::UD));
     }
     let v = match cpu.reg(Width::D, RCX) {
         0 => cpu.state.xcr0,
-        1 => cpu.state.xcr0 & in_use(cpu, op),
+        1 if cpu.features().contains(Features::XGETBV1) => cpu.state.xcr0 & in_use(cpu, op),
         _ => return Err(cpu.gp(0)),
     };
     cpu.set_reg(Width::D, RAX, v & 0xffff_ffff);

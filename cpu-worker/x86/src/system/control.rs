@@ -282,9 +282,18 @@ pub(crate) fn cache_control(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
 
 /// CLFLUSH, CLFLUSHOPT, CLWB: a load of one byte as far as faults go.
 pub(crate) fn flush_line(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    let at = cpu.ea(op, 1)?;
+    let at = cpu.line_address(op)?;
     match cpu.mmu.span_read(at, 1) {
         Ok(_) | Err(atoll_mmu::MemStop::Device { .. }) => Ok(()),
         Err(stop) => Err(cpu.memory_fault(stop)),
     }
+}
+
+/// CLZERO: the line of 64 bytes around the address becomes zero (AMD APM vol. 3).
+pub(crate) fn clear_line(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let line = cpu.ea(op, 1)? & !63;
+    for n in 0..8 {
+        cpu.store(Width::Q, line + 8 * n, 0)?;
+    }
+    Ok(())
 }

@@ -114,7 +114,10 @@ impl Model {
         self.max_extended
             .max(told(0x8000_0001, ecx | edx & !LEGACY_MIRROR != 0))
             .max(told(0x8000_0007, self.features.contains(F::INVARIANT_TSC)))
-            .max(told(0x8000_0008, self.features.contains(F::LM)))
+            .max(told(
+                0x8000_0008,
+                self.features.intersects(F::LM | F::CLZERO),
+            ))
     }
 
     /// Whether CPUID tells of the paravirtual clock: it takes MSRs and a TSC.
@@ -167,7 +170,7 @@ impl Model {
                 } else {
                     32
                 };
-                [PHYS_BITS | linear << 8, 0, 0, 0]
+                [PHYS_BITS | linear << 8, self.bits(&[(F::CLZERO, 0)]), 0, 0]
             }
             _ => [0; 4],
         }
@@ -276,7 +279,12 @@ impl Model {
         let size = |avx: bool| if avx { 832 } else { 576 };
         match sub {
             0 => [if avx { 7 } else { 3 }, size(xcr0 & 4 != 0), size(avx), 0],
-            1 => [self.bits(&[(F::XSAVEOPT, 0)]), 0, 0, 0],
+            1 => [
+                self.bits(&[(F::XSAVEOPT, 0), (F::XSAVEC, 1), (F::XGETBV1, 2)]),
+                0,
+                0,
+                0,
+            ],
             2 if avx => [256, 576, 0, 0],
             _ => [0; 4],
         }

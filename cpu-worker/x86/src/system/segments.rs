@@ -158,6 +158,10 @@ impl Cpu {
         if self.state.mode & mode::LONG == 0 || seg == Seg::Ss {
             self.update_mode();
         }
+    }
+
+    /// After MOV SS and POP SS, not LSS, interrupts and debug traps wait for the next instruction (SDM vol. 3A, 6.8.3).
+    fn after_stack_segment(&mut self, seg: Seg) {
         if seg == Seg::Ss {
             self.begin_shadow(crate::cpu::SHADOW_SS);
         }
@@ -177,6 +181,7 @@ pub(crate) fn mov_to_segment(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let s = cpu.fetch_segment(seg, selector as u16)?;
     cpu.set_segment(seg, s);
     cpu.after_segment_load(seg);
+    cpu.after_stack_segment(seg);
     Ok(())
 }
 
@@ -212,14 +217,17 @@ pub(crate) fn pop_segment(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     cpu.set_reg(op.stack_width(), RSP, sp);
     cpu.set_segment(seg, s);
     cpu.after_segment_load(seg);
+    cpu.after_stack_segment(seg);
     Ok(())
 }
 
-/// LDS, LES, LFS, LGS, LSS: `sub` is the segment register.
+/// LDS, LES, LFS, LGS, LSS: `sub` is the segment register. Offset and selector are two accesses, of which the first has to be aligned
+/// (SDM vol. 3A, table 6-7).
 pub(crate) fn load_far_pointer(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    let at = cpu.ea(op, op.width.bytes() + 2)?;
+    let at = cpu.ea(op, op.width.bytes())?;
     let offset = cpu.load(op.width, at)?;
-    let selector = cpu.load(Width::W, at.wrapping_add(op.width.bytes() as u64))?;
+    let at = cpu.lane_address(op, op.width.bytes().into(), 2)?;
+    let selector = cpu.load(Width::W, at)?;
     let seg = by_number(op.sub);
     let s = cpu.fetch_segment(seg, selector as u16)?;
     cpu.set_segment(seg, s);
