@@ -60,7 +60,8 @@ checks:
 
 isa: build
 	@.ci/setup isa
-	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored
+	cargo test $(CARGO_FLAGS) -p sim --test hand -- --ignored in_qemu
+	cargo test $(CARGO_FLAGS) -p isa-tests -- --include-ignored --nocapture
 
 fuzz:
 	@.ci/setup test

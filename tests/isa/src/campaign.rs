@@ -104,6 +104,7 @@ fn judge(report: &mut Report, guest: &mut Guest, case: &Case, slot: &Slot, after
         return;
     }
     let host = slot.event;
+    *report.vectors.entry(host.vector).or_default() += 1;
     let tally = report.tally(case.code());
     tally.cases += 1;
     if host.state != Event::DONE {
@@ -157,7 +158,11 @@ fn note(report: &mut Report, case: &Case, slot: &Slot, what: &str) {
 /// Whether our decoder takes it for no instruction.
 fn is_unknown(case: &Case, slot: &Slot) -> bool {
     use atoll_x86::state::mode::{AVX, CODE32, FLAT, LONG, PROTECTED, STACK32};
-    let bits = if slot.compatible != 0 { CODE32 } else { LONG };
+    let bits = match case.bits {
+        Bits::B64 => LONG,
+        Bits::B32 => CODE32,
+        Bits::B16 => 0,
+    };
     let mode = bits | STACK32 | FLAT | PROTECTED | AVX;
     let bytes = &slot.code[..15];
     case.code() != Code::INVALID

@@ -1,9 +1,11 @@
 //! The two outcomes of a case, side by side.
 
 use isa_native::layout::DATA;
+use isa_native::segments::{self, SS};
 use isa_native::{Event, Machine, Slot};
 
-use crate::generate::Case;
+use crate::forms::Bits;
+use crate::generate::{Case, segment_place};
 use crate::undefined::{self, Precision};
 
 /// One thing in which the outcomes differ.
@@ -55,12 +57,21 @@ pub fn compare(
     if undefined::is_order_open(&case.instruction, slot.event.vector, event.vector) {
         return Vec::new();
     }
+    let base =
+        segments::base(slot.before.selectors[segment_place(case.instruction.memory_segment())]);
+    // MASKMOVDQU and its relatives have theirs in DI.
+    let offset = case
+        .operand
+        .map_or(slot.before.gpr[7], |at| at.wrapping_sub(base));
+    if undefined::is_wrap_open(&case.instruction, offset) {
+        return Vec::new();
+    }
     if slot.event.vector == ALIGNMENT && undefined::is_alignment_open(&case.instruction) {
         return Vec::new();
     }
     side.event(case, slot.event, event);
     let completed = slot.event.vector == DEBUG;
-    side.registers(case, completed, steps, slot.compatible != 0);
+    side.registers(case, completed, steps);
     side.vectors(case, slot.event.vector);
     if !undefined::is_x87_open(&case.instruction, completed) {
         side.x87(case);
@@ -98,18 +109,17 @@ impl Side<'_> {
         }
     }
 
-    fn registers(&mut self, case: &Case, completed: bool, steps: bool, compatible: bool) {
+    fn registers(&mut self, case: &Case, completed: bool, steps: bool) {
         let (b, h, g) = (self.before, self.host, self.guest);
         let undefined = if completed {
             undefined::register(&case.instruction, b, h)
         } else {
             None
         };
-        // 32-bit code has eight registers, and what becomes of their upper halves is not defined.
-        let (count, cut) = if compatible {
-            (8, u32::MAX as u64)
-        } else {
-            (16, u64::MAX)
+        // Other code has eight registers, and what becomes of their upper halves is not defined.
+        let (count, cut) = match case.bits {
+            Bits::B64 => (16, u64::MAX),
+            Bits::B32 | Bits::B16 => (8, u32::MAX as u64),
         };
         let low = |v: u64| (v & cut) as u128;
         let count = if !completed && undefined::is_loading_in_pieces(&case.instruction) {
@@ -118,12 +128,9 @@ impl Side<'_> {
             count
         };
         for n in (0..count).filter(|&n| Some(n) != undefined) {
-            self.check(
-                || NAMES[n].into(),
-                low(b.gpr[n]),
-                low(h.gpr[n]),
-                low(g.gpr[n]),
-            );
+            let open = undefined::register_bits(&case.instruction, n, b);
+            let v = |m: &Machine| low(m.gpr[n] & if completed { !open } else { u64::MAX });
+            self.check(|| NAMES[n].into(), v(b), v(h), v(g));
         }
         self.check(|| "rip".into(), low(b.rip), low(h.rip), low(g.rip));
         let mut mask = if steps { FLAGS } else { FLAGS & !TF };
@@ -140,6 +147,14 @@ impl Side<'_> {
             flags(h),
             flags(g),
         );
+        for (n, name) in ["es", "cs", "ss", "ds", "fs", "gs"].iter().enumerate() {
+            // The host's kernel returns to user mode by IRET, which makes null selectors 0.
+            let v = |m: &Machine| match m.selectors[n] {
+                0..4 => 0,
+                selector => selector as u128,
+            };
+            self.check(|| (*name).into(), v(b), v(h), v(g));
+        }
         self.check(
             || "fs base".into(),
             b.fs_base as u128,
@@ -205,10 +220,11 @@ impl Side<'_> {
 
     fn memory(&mut self, case: &Case, completed: bool) {
         let (b, h, g) = (self.before, self.host, self.guest);
-        if h.memory == g.memory || !completed && undefined::is_in_pieces(&case.instruction) {
+        if h.memory == g.memory || !completed && undefined::is_storing_in_pieces(&case.instruction)
+        {
             return;
         }
-        let start = case.operand.unwrap_or(0).wrapping_sub(DATA);
+        let start = case.operand.unwrap_or_else(|| top(h)).wrapping_sub(DATA);
         let free = undefined::memory(&case.instruction, b);
         let is_free = |at: usize| {
             completed
@@ -235,6 +251,16 @@ impl Side<'_> {
             guest: vg,
         });
     }
+}
+
+/// The linear address of the top of the stack.
+fn top(m: &Machine) -> u64 {
+    let selector = m.selectors[SS];
+    let cut = match segments::descriptor(selector) {
+        Some(d) if !d.big => 0xffff,
+        _ => u64::MAX,
+    };
+    (m.gpr[4] & cut).wrapping_add(segments::base(selector))
 }
 
 /// How far two results, each within 1 ulp of the true one, may be apart.

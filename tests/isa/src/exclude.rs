@@ -9,6 +9,9 @@ pub fn reason(code: Code) -> Option<&'static str> {
         INVALID => return None,
         Reservednop if is_prefetch_register(code) => "#UD with AMD, no operation with Intel",
         Movsxd if code == Code::Movsxd_r16_rm16 => "reads 16 bits with Intel, 32 with AMD",
+        Lss | Lfs | Lgs if code.op_code().operand_size() == 64 => {
+            "an offset of 64 bits with Intel, of 32 with AMD"
+        }
         Syscall | Sysenter | Int => "enters the host's kernel",
         Int1 => "its trap cannot be told from the single-step trap that ends a case",
         Sysret | Sysretq | Sysexit | Sysexitq | Iret | Iretd | Iretq | Retf | Call | Jmp
@@ -17,19 +20,10 @@ pub fn reason(code: Code) -> Option<&'static str> {
             "depends on the host's descriptor tables"
         }
         Iret | Iretd | Iretq | Retf => "depends on the host's descriptor tables",
-        Lss | Lfs | Lgs | Lds | Les | Lar | Lsl | Verr | Verw => {
-            "depends on the host's descriptor tables"
-        }
-        Mov if is_segment_move(code) => "depends on the host's descriptor tables",
-        Pop | Push if is_segment_stack(code) => "depends on the host's descriptor tables",
         Sgdt | Sidt | Sldt | Smsw | Str => "emulated by the host's kernel under UMIP",
         Cpuid | Rdpid | Rdtscp => "tells who the CPU is, which differs by intention",
         Rdtsc | Rdpmc => "reads a counter",
         Rdrand | Rdseed => "gives random numbers",
-        Xgetbv | Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 | Xsaves
-        | Xsaves64 | Xrstor | Xrstor64 | Xrstors | Xrstors64 => {
-            "its image depends on the set of enabled state components, which differs"
-        }
         Monitor | Mwait | Vmcall | Vmmcall | Vmlaunch | Vmresume | Skinit => {
             "belongs to the host's hypervisor"
         }
@@ -51,6 +45,9 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
             if is_hypervisor_call(bytes) {
                 return Some("belongs to the host's hypervisor");
             }
+            if is_verify(bytes) {
+                return Some("LOCK before VERR and VERW counts for nothing with AMD");
+            }
             is_moved_control_register(bytes).then_some("LOCK before MOV CR0 is MOV CR8 with AMD")
         }
         Mnemonic::Pause => (bytes.len() > 2 && prefixed(&[0xf3]))
@@ -58,7 +55,7 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         Mnemonic::Loope | Mnemonic::Loopne if prefixed(&[0xf2, 0xf3]) => {
             Some("LOOPcc heeds REP prefixes with AMD")
         }
-        Mnemonic::Vpinsrd | Mnemonic::Vpextrd if i.code_size() == CodeSize::Code32 => {
+        Mnemonic::Vpinsrd | Mnemonic::Vpextrd if i.code_size() != CodeSize::Code64 => {
             has_vex_w(bytes).then_some("VEX.W where registers have 32 bits is #UD with AMD")
         }
         _ if is_branch(i) && prefixed(&[0x66]) && i.code_size() == CodeSize::Code64 => {
@@ -96,6 +93,13 @@ fn is_hypervisor_call(bytes: &[u8]) -> bool {
     matches!(opcode[..], [0x0f, 0x01, 0xc0..=0xc7 | 0xd8..=0xdf])
 }
 
+fn is_verify(bytes: &[u8]) -> bool {
+    let mut opcode = bytes.iter().copied().skip_while(|b| is_prefix(*b));
+    opcode.next() == Some(0x0f)
+        && opcode.next() == Some(0)
+        && opcode.next().is_some_and(|modrm| modrm >> 4 & 3 == 2)
+}
+
 fn is_moved_control_register(bytes: &[u8]) -> bool {
     let opcode: Vec<u8> = bytes
         .iter()
@@ -123,16 +127,4 @@ fn is_prefetch_register(code: Code) -> bool {
             | Code::Reservednop_rm32_r32_0F0D
             | Code::Reservednop_rm64_r64_0F0D
     )
-}
-
-fn is_segment_move(code: Code) -> bool {
-    let name = format!("{code:?}");
-    name.contains("Sreg")
-}
-
-fn is_segment_stack(code: Code) -> bool {
-    let name = format!("{code:?}").to_lowercase();
-    ["fs", "gs", "es", "cs", "ss", "ds"]
-        .iter()
-        .any(|seg| name.ends_with(&format!("_{seg}")) || name.ends_with(&format!("w_{seg}")))
 }

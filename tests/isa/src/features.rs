@@ -10,8 +10,12 @@ pub fn guest() -> Features {
 
 /// Why a form with this requirement is not compared; None if it is.
 pub fn obstacle(feature: CpuidFeature) -> Option<&'static str> {
+    use CpuidFeature::{D3NOW, D3NOWEXT};
+    if matches!(feature, D3NOW | D3NOWEXT) {
+        return Some("3DNow!, which the engine has not: no host could bear witness to it");
+    }
     let Some((needs, host)) = row(feature) else {
-        return Some("an extension that no stock guest of the supported models has");
+        return Some("an extension that no CPU model offers");
     };
     if !guest().contains(needs) {
         return Some("the guest's CPU model lacks the extension");
@@ -73,6 +77,14 @@ fn row(feature: CpuidFeature) -> Option<(Features, bool)> {
         RDRAND => (Features::RDRAND, host!("rdrand")),
         RDSEED => (Features::RDSEED, host!("rdseed")),
         RDPID => (Features::RDPID, true),
+        XSAVEC => (Features::XSAVEC, host!("xsavec")),
+        CpuidFeature::CLZERO => (Features::CLZERO, host_has_clzero()),
         _ => return None,
     })
+}
+
+/// The standard library has no name for it.
+fn host_has_clzero() -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.split_whitespace().any(|word| word == "clzero")
 }

@@ -1,4 +1,4 @@
-//! Every instruction form of 64-bit mode, or of 32-bit code, with the encodings that lead to it.
+//! Every instruction form of 64-bit mode, or of 32-bit or 16-bit code, with the encodings that lead to it.
 //!
 //! The opcode space is walked once: prefixes, map, opcode, ModRM.reg, register or memory operand. Each encoding is read by
 //! iced, and filed under the `Code` that it finds; the VEX space is walked likewise, by its own prefix; so redundant prefixes and unusual encodings of a form are generated as
@@ -66,9 +66,11 @@ impl Encoding {
     fn bytes(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
         if let Some(vex) = self.vex {
-            bytes[..3].copy_from_slice(&vex.bytes(self.map, 7, 15));
+            let start = usize::from(self.prefixes & P67 != 0);
+            bytes[0] = 0x67;
+            bytes[start..][..3].copy_from_slice(&vex.bytes(self.map, 7, 15));
             // The index of a SIB byte is another register than VEX names.
-            bytes[3..6].copy_from_slice(&[self.opcode, self.modrm, 0x08]);
+            bytes[start + 3..][..3].copy_from_slice(&[self.opcode, self.modrm, 0x08]);
             return bytes;
         }
         let mut n = 0;
@@ -92,7 +94,7 @@ impl Encoding {
     }
 }
 
-/// Whether code is of 64 bits, or of 32 in compatibility mode.
+/// Whether code is of 64 bits, or of 32 or 16 in compatibility mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Bits {
     #[default]
@@ -100,6 +102,8 @@ pub enum Bits {
     B64,
     #[value(name = "32")]
     B32,
+    #[value(name = "16")]
+    B16,
 }
 
 impl Bits {
@@ -108,6 +112,7 @@ impl Bits {
         match self {
             Bits::B64 => 64,
             Bits::B32 => 32,
+            Bits::B16 => 16,
         }
     }
 }
@@ -120,7 +125,7 @@ pub struct Form {
     pub encodings: Vec<Encoding>,
 }
 
-/// The forms of 64-bit mode, told apart by whether they are generated.
+/// The forms of code of one size, told apart by whether they are generated.
 #[derive(Clone, Debug, Default)]
 pub struct Forms {
     pub generated: Vec<Form>,
@@ -128,7 +133,7 @@ pub struct Forms {
     pub excluded: Vec<(Code, &'static str)>,
 }
 
-/// What a byte of the one-byte map is instead of an opcode: a prefix, an escape, or the start of a VEX, EVEX or REX prefix. In 32-bit
+/// What a byte of the one-byte map is instead of an opcode: a prefix, an escape, or the start of a VEX, EVEX or REX prefix. In other
 /// code only the first two are.
 fn is_no_opcode(bits: Bits, map: u8, opcode: u8) -> bool {
     let prefix = matches!(
@@ -168,7 +173,7 @@ pub fn all(bits: Bits) -> Forms {
             }
         }
     }
-    for e in vex_space() {
+    for e in vex_space(bits) {
         Decoder::new(bits.count(), &e.bytes(), DecoderOptions::NONE).decode_out(&mut i);
         found.entry(i.code() as usize).or_default().push(e);
     }
@@ -187,13 +192,13 @@ pub fn all(bits: Bits) -> Forms {
     forms
 }
 
-/// In 32-bit code LES, LDS and BOUND with a register are the start of something else, which has a walk of its own or none.
+/// In 32-bit and 16-bit code LES, LDS and BOUND with a register are the start of something else, which has a walk of its own or none.
 fn is_vex_or_evex(i: &Instruction) -> bool {
     i.code().encoding() != iced_x86::EncodingKind::Legacy
 }
 
-/// Every VEX encoding but for registers. Memory is named with a SIB byte, without which gathers are none.
-fn vex_space() -> impl Iterator<Item = Encoding> {
+/// Every VEX encoding but for registers. Memory is named with a SIB byte, without which gathers are none: 16-bit code has it with 67h.
+fn vex_space(size: Bits) -> impl Iterator<Item = Encoding> {
     let modrms = (0..8u8).flat_map(|reg| [4, 0xc0, 0xc1].map(move |low| low | reg << 3));
     let modrms: Vec<u8> = modrms.collect();
     (1..4u8).flat_map(move |map| {
@@ -207,7 +212,11 @@ fn vex_space() -> impl Iterator<Item = Encoding> {
             };
             (0..=255u8).flat_map(move |opcode| {
                 modrms.clone().into_iter().map(move |modrm| Encoding {
-                    prefixes: 0,
+                    prefixes: if size == Bits::B16 && modrm < 0xc0 {
+                        P67
+                    } else {
+                        0
+                    },
                     map,
                     opcode,
                     modrm,

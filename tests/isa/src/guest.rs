@@ -14,6 +14,7 @@ use atoll_x86::op::{Kind, OpFlags, RSP, Seg};
 use atoll_x86::state::{Segment, TableReg, attr, cr};
 use atoll_x86::system::Model;
 use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, READ_ONLY, read_only_page};
+use isa_native::segments::{self, CODE_32, CODE_64, CS, Descriptor, LDT, SS};
 use isa_native::{Event, Machine, Slot};
 
 use crate::features;
@@ -21,6 +22,7 @@ use crate::features;
 // Guest-physical places.
 const TABLES: u64 = 0x1000;
 const GDT: u64 = 0x7000;
+const LDT_AT: u64 = 0x7800;
 const IDT: u64 = 0x8000;
 const TSS: u64 = 0x9000;
 const STUBS: u64 = 0xa000;
@@ -37,6 +39,7 @@ const TF: u64 = 1 << 8;
 const RF: u64 = 1 << 16;
 const DEBUG: u32 = 1;
 const BREAKPOINT: u32 = 3;
+const GENERAL: u32 = 13;
 const PAGE_FAULT: u32 = 14;
 /// The error code of a page fault says that it was an instruction fetch.
 const FETCH: u64 = 16;
@@ -108,9 +111,9 @@ impl Guest {
         if !self.steps() {
             self.move_code();
         }
-        self.load(&slot.before, slot.compatible != 0);
+        self.load(&slot.before);
         let ram = self.cpu.mmu.ram().clone();
-        let at = self.code + (slot.before.rip - CODE);
+        let at = self.code + slot.code_offset();
         let len = (slot.code_len as u64).min(self.code + CODE_LEN as u64 - at) as usize;
         ram.write(at, &slot.code[..len]);
         let repeats = self.steps() && self.repeats(slot);
@@ -126,7 +129,7 @@ impl Guest {
             }
             self.cpu.state.halted = 0;
             after.rflags &= !RF;
-            self.load(after, slot.compatible != 0);
+            self.load(after);
         };
         ram.write(at, &[FILL; 16][..len]);
         self.cpu.state.halted = 0;
@@ -172,13 +175,15 @@ impl Guest {
         }
     }
 
-    fn load(&mut self, m: &Machine, compatible: bool) {
+    fn load(&mut self, m: &Machine) {
         let steps = self.steps();
         let s = &mut self.cpu.state;
         s.gpr[..16].copy_from_slice(&m.gpr);
         s.set_rip(m.rip);
         s.set_eflags(if steps { m.rflags | TF } else { m.rflags & !TF });
-        user_segments(s, compatible);
+        for (seg, &selector) in SEGMENTS.into_iter().zip(&m.selectors) {
+            s.seg[seg as usize] = segment(selector);
+        }
         s.seg[Seg::Fs as usize].base = m.fs_base;
         s.seg[Seg::Gs as usize].base = m.gs_base;
         s.cr2 = 0;
@@ -211,6 +216,11 @@ impl Guest {
         after.rip = word(first);
         after.rflags = word(first + 2);
         after.gpr[RSP as usize] = word(first + 3);
+        for (seg, selector) in SEGMENTS.into_iter().zip(&mut after.selectors) {
+            *selector = s.seg[seg as usize].selector;
+        }
+        after.selectors[CS] = word(first + 1) as u16;
+        after.selectors[SS] = word(first + 4) as u16;
         after.fs_base = s.seg[Seg::Fs as usize].base;
         after.gs_base = s.seg[Seg::Gs as usize].base;
         after.ymm_high = s.ymm_high;
@@ -243,43 +253,57 @@ fn completed(event: &mut Event, slot: &Slot, after: &mut Machine) {
         event.vector = DEBUG;
         after.rip = after.rip.wrapping_sub(1);
     }
-    let fetch = event.vector == PAGE_FAULT && event.error & FETCH != 0;
-    if fetch && after.rip != slot.before.rip && event.cr2 == after.rip {
+    let base = segments::base(slot.before.selectors[CS]);
+    let fetch = match event.vector {
+        PAGE_FAULT => event.error & FETCH != 0 && event.cr2 == after.rip.wrapping_add(base),
+        // Behind the limit of the code segment.
+        GENERAL => base != 0 && event.error == 0,
+        _ => false,
+    };
+    // After MOV SS the host's trap waits for the next instruction, so that it meets this fault too.
+    let met = slot.after.rip != slot.before.rip && slot.event.vector == event.vector;
+    if fetch && !met && after.rip != slot.before.rip {
         event.vector = DEBUG;
         after.rflags &= !RF;
     }
 }
 
-/// The segments that Linux gives a process; 32-bit code has the same flat data segment in DS and ES.
-fn user_segments(s: &mut atoll_x86::State, compatible: bool) {
-    let data = Segment {
-        base: 0,
-        limit: u32::MAX,
-        attr: attr::P | attr::S | attr::G | attr::DB | 3 << attr::DPL_SHIFT | 3,
-        selector: 0x2b,
+/// In the order of [`Machine::selectors`].
+const SEGMENTS: [Seg; 6] = [Seg::Es, Seg::Cs, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs];
+
+/// A segment register loaded with this selector, which is null, one of Linux's or of the local table.
+fn segment(selector: u16) -> Segment {
+    let (base, limit, attr) = match segments::descriptor(selector) {
+        Some(d) => {
+            let high = high_dword(&d);
+            (d.base, d.limit, (high >> 8) as u16 & 0xf0ff)
+        }
+        None if selector < 4 => (0, 0, 0),
+        None => {
+            let kind = match selector {
+                CODE_64 => attr::L | 0xb,
+                CODE_32 => attr::DB | 0xb,
+                _ => attr::DB | 3,
+            };
+            let user = 3 << attr::DPL_SHIFT;
+            (0, u32::MAX, attr::P | attr::S | attr::G | user | kind)
+        }
     };
-    let (size, selector) = if compatible {
-        (attr::DB, 0x23)
-    } else {
-        (attr::L, 0x33)
-    };
-    let code = Segment {
-        attr: attr::P | attr::S | attr::G | size | 3 << attr::DPL_SHIFT | 0xb,
+    Segment {
+        base: base.into(),
+        limit,
+        attr,
         selector,
-        ..data
-    };
-    let null = Segment {
-        selector: 0,
-        ..Segment::default()
-    };
-    s.seg[Seg::Cs as usize] = code;
-    s.seg[Seg::Ss as usize] = data;
-    for seg in [Seg::Ds, Seg::Es] {
-        s.seg[seg as usize] = data;
     }
-    for seg in [Seg::Fs, Seg::Gs] {
-        s.seg[seg as usize] = null;
-    }
+}
+
+/// The second dword of a descriptor without its base.
+fn high_dword(d: &Descriptor) -> u32 {
+    let accessed = 1;
+    let kind = u32::from(d.code) << 3 | u32::from(d.down) << 2 | u32::from(d.open) << 1 | accessed;
+    let [s, user, avl] = [1 << 4, 3 << 5, 1 << 12];
+    let attributes = kind | s | user | avl | u32::from(d.present) << 7 | u32::from(d.big) << 14;
+    attributes << 8 | d.limit & 0xf_0000
 }
 
 /// A vCPU with the memory of [`isa_native::layout`] and a system that catches every exception.
@@ -318,8 +342,13 @@ fn build() -> Cpu {
         attr: attr::P | 0xb,
         selector: 0x40,
     };
+    s.seg[Seg::Ldtr as usize] = Segment {
+        base: SYSTEM + LDT_AT,
+        limit: 8 * LDT.len() as u32 - 1,
+        attr: attr::P | 2,
+        selector: 0x48,
+    };
     s.x87 = Default::default();
-    user_segments(s, false);
     cpu.update_mode();
     cpu
 }
@@ -367,7 +396,7 @@ fn page_tables(ram: &Ram) {
     map_code(ram, CODE_PAGES);
 }
 
-/// A GDT with the selectors that 64-bit Linux uses, an IDT whose gates lead to HLT, and a TSS with a stack.
+/// A GDT with the selectors that 64-bit Linux uses, the cases' LDT, an IDT whose gates lead to HLT, and a TSS with a stack.
 fn descriptor_tables(ram: &Ram) {
     let put = |at: u64, v: u64| assert!(ram.write_uint(at, 8, v));
     let descriptors = [
@@ -381,6 +410,11 @@ fn descriptor_tables(ram: &Ram) {
     ];
     for (n, d) in (0u64..).zip(descriptors) {
         put(GDT + 8 * n, d);
+    }
+    for (n, d) in (0u64..).zip(&LDT) {
+        let (base, high) = (u64::from(d.base), u64::from(high_dword(d)));
+        let low = u64::from(d.limit & 0xffff) | (base & 0xff_ffff) << 16;
+        put(LDT_AT + 8 * n, low | (high | base & 0xff00_0000) << 32);
     }
     for vector in 0..256 {
         let handler = SYSTEM + STUBS + 16 * vector;

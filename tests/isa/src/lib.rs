@@ -12,6 +12,8 @@
 
 pub mod campaign;
 pub mod compare;
+pub mod coverage;
+pub mod elsewhere;
 pub mod exclude;
 pub mod features;
 pub mod forms;

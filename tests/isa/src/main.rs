@@ -24,7 +24,7 @@ struct Arguments {
     /// The engine of ours.
     #[arg(long, value_enum, default_value_t = Engine::Interp)]
     engine: Engine,
-    /// Of 64-bit mode, or of 32-bit code in compatibility mode.
+    /// Of 64-bit mode, or of 32-bit or 16-bit code in compatibility mode.
     #[arg(long, value_enum, default_value_t = Bits::B64)]
     bits: Bits,
     /// Only forms whose name contains this, as iced spells them.

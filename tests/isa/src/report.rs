@@ -38,6 +38,8 @@ pub struct Report {
     pub engine: &'static str,
     pub tallies: BTreeMap<usize, Tally>,
     pub excluded: Vec<(Code, &'static str)>,
+    /// How many cases the host ended with each vector; 1 is completion.
+    pub vectors: BTreeMap<u32, u64>,
     /// The forms that were to be generated.
     pub forms: Vec<Code>,
     /// Guest instructions that emitted code executed.
@@ -139,6 +141,7 @@ impl fmt::Display for Report {
             self.failures(),
             self.seed
         )?;
+        writeln!(f, "exceptions by vector: {:?}", self.vectors)?;
         let mut failed: Vec<_> = self
             .tallies
             .iter()
@@ -182,13 +185,13 @@ pub fn describe(seed: u64, case: &Case, slot: &Slot, found: &[Difference]) -> St
         "  {assembly}   [{}] at {:#x}   --seed {seed} --bits {} --case {}",
         bytes.join(" "),
         b.rip,
-        if slot.compatible != 0 { 32 } else { 64 },
+        case.bits.count(),
         case.number
     );
     let _ = write!(
         text,
-        "    flags {:#x} rcx {:#x} mxcsr {:#x}",
-        b.rflags, b.gpr[1], b.fx.mxcsr
+        "    flags {:#x} rcx {:#x} mxcsr {:#x} segments {:x?}",
+        b.rflags, b.gpr[1], b.fx.mxcsr, b.selectors
     );
     if let Some(at) = case.operand {
         let _ = write!(text, " operand at {at:#x}");

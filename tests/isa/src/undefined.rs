@@ -103,11 +103,61 @@ pub fn memory(i: &Instruction, before: &Machine) -> Vec<Range<u64>> {
     use Mnemonic::*;
     match i.mnemonic() {
         Fxsave | Fxsave64 => vec![5..24, 28..32, 416..512],
+        Xsave | Xsave64 => saved(before, false),
+        Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 => saved(before, true),
         Fnstenv | Fnsave if is_16(i) => std::iter::once(6..14).collect(),
         Fnstenv | Fnsave => vec![2..4, 6..8, 10..12, 12..28],
         Shld | Shrd if count(i, before) > width(i) => std::iter::once(0..8).collect(),
+        Push if is_segment_in_32_bits(i) => std::iter::once(2..4).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Of what the XSAVE family stores (SDM vol. 1, 13.6 and 13.7): whether a component in its initial configuration counts as in use is
+/// the CPU's choice, and so what XSTATE_BV says of it; and, where only what is in use is stored (`optimised`), whether it is stored.
+fn saved(before: &Machine, optimised: bool) -> Vec<Range<u64>> {
+    let mut open = vec![5..24, 28..32, 416..512];
+    let unused = initial(before);
+    if unused != 0 {
+        open.push(512..513);
+    }
+    let parts = [vec![0..24, 32..160], vec![24..32, 160..416], vec![576..832]];
+    for (n, places) in parts.into_iter().enumerate() {
+        if optimised && unused >> n & 1 != 0 {
+            open.extend(places);
+        }
+    }
+    open
+}
+
+/// The components (bits of XCR0) that are in their initial configuration.
+fn initial(m: &Machine) -> u64 {
+    let new = isa_native::Fx::default();
+    let x87 = isa_native::Fx {
+        mxcsr: new.mxcsr,
+        xmm: new.xmm,
+        ..m.fx
+    };
+    let zero = |v: &[[u64; 2]; 16]| *v == [[0; 2]; 16];
+    u64::from(x87 == new) | u64::from(zero(&m.fx.xmm)) << 1 | u64::from(zero(&m.ymm_high)) << 2
+}
+
+/// The bits of general register `n` that differ after a completed instruction: XGETBV also tells of components that the guest has
+/// not, and with ECX = 1 of those in use.
+pub fn register_bits(i: &Instruction, n: usize, before: &Machine) -> u64 {
+    if i.mnemonic() != Mnemonic::Xgetbv || n != 0 {
+        return 0;
+    }
+    let in_use = before.gpr[1] as u32 == 1;
+    !7 | if in_use { initial(before) } else { 0 }
+}
+
+/// PUSH of a segment register with operands of 32 bits: the upper half becomes zero with AMD and stays with Intel (SDM vol. 2B,
+/// PUSH).
+pub fn is_segment_in_32_bits(i: &Instruction) -> bool {
+    i.op0_kind() == OpKind::Register
+        && i.op0_register().is_segment_register()
+        && i.code().op_code().operand_size() == 32
 }
 
 fn is_16(i: &Instruction) -> bool {
@@ -132,14 +182,58 @@ pub fn is_in_pieces(i: &Instruction) -> bool {
             | Fldenv
             | Maskmovq
             | Maskmovdqu
+            | Vmaskmovdqu
+    ) || is_state(i)
+}
+
+/// Whether the operand is accessed in parts: far pointers, bounds, 80-bit numbers, and images.
+fn has_parts(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    is_in_pieces(i)
+        || matches!(i.mnemonic(), Lds | Les | Lfs | Lgs | Lss | Bound)
+        || i.memory_size().size() == 10
+}
+
+/// Whether the parts of the operand lie on either side of the end of 64 KiB, where 16-bit addresses begin again: with some CPUs those of
+/// each part, with others only that of the first (SDM vol. 3B, 22.18.13). `offset` is the operand's in its segment.
+pub fn is_wrap_open(i: &Instruction, offset: u64) -> bool {
+    /// As much as the greatest image has.
+    const IMAGE: u64 = 832;
+    let no_register = i.memory_base() == Register::None && i.memory_index() == Register::None;
+    let short = i.memory_base().is_gpr16()
+        || i.memory_index().is_gpr16()
+        || no_register && i.memory_displ_size() == 2
+        || i.op_kinds().any(|k| k == OpKind::MemorySegDI);
+    let bytes = match i.memory_size().size() as u64 {
+        0 => IMAGE,
+        n => n,
+    };
+    short && has_parts(i) && (offset & 0xffff) + bytes > 0x1_0000
+}
+
+/// Whether a faulting instruction may have stored some of what it stores, although where it faults is defined: PUSHA.
+pub fn is_storing_in_pieces(i: &Instruction) -> bool {
+    is_in_pieces(i) || matches!(i.mnemonic(), Mnemonic::Pusha | Mnemonic::Pushad)
+}
+
+/// XSAVE and its family.
+fn is_state(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(
+        i.mnemonic(),
+        Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 | Xrstor | Xrstor64
     )
 }
 
-/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, both operands of CMPS, an image of which
-/// a part cannot be reached and another is not canonical, misaligned or not to be loaded.
+/// Whether the order in which two faults are found is the CPU's: a call whose target and stack are both bad, both operands of CMPS, the parts of an operand, a vector that is misaligned and beyond a limit, an image of which a part cannot be reached and another is not canonical, misaligned or not to be loaded.
 pub fn is_order_open(i: &Instruction, host: u32, guest: u32) -> bool {
     let bad = |vector: u32| matches!(vector, 12..=14 | 17);
-    let open = i.mnemonic() == Mnemonic::Call || is_address_open(i);
+    let vector = i.memory_size().size() >= 16 && host != guest;
+    if is_segment_in_32_bits(i) && host != guest {
+        // Four bytes are to be written, or two.
+        return bad(host) || bad(guest);
+    }
+    let open = i.mnemonic() == Mnemonic::Call || is_address_open(i) || vector || has_parts(i);
     open && bad(host) && bad(guest)
 }
 
@@ -152,11 +246,12 @@ pub fn is_address_open(i: &Instruction) -> bool {
 /// Whether the alignment check of this access is the CPU's: of vectors, and of what has a stricter rule of its own (SDM
 /// vol. 3A, 6.15, #AC).
 pub fn is_alignment_open(i: &Instruction) -> bool {
-    i.memory_size().size() >= 16
-        && !matches!(
-            i.mnemonic(),
-            Mnemonic::Fnstenv | Mnemonic::Fldenv | Mnemonic::Fnsave | Mnemonic::Frstor
-        )
+    is_state(i)
+        || i.memory_size().size() >= 16
+            && !matches!(
+                i.mnemonic(),
+                Mnemonic::Fnstenv | Mnemonic::Fldenv | Mnemonic::Fnsave | Mnemonic::Frstor
+            )
         || matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq)
 }
 

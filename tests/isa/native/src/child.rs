@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
 use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, PAGE, READ_ONLY, read_only_page};
+use crate::segments::{Descriptor, LDT};
 use crate::shared::{SLOTS, Shared};
 use crate::signal;
 
@@ -17,6 +18,7 @@ const TURN_SECONDS: libc::time_t = 20;
 pub fn serve(fd: RawFd) -> io::Result<()> {
     let mut shared = Shared::map(fd)?;
     let code = map_fixed_pages()?;
+    install_descriptors()?;
     signal::install(shared.as_ptr(), code)?;
     let (mut orders, mut answers) = (io::stdin(), io::stdout());
     let mut order = [0; 4];
@@ -76,6 +78,41 @@ fn map_fixed_pages() -> io::Result<*mut u8> {
     // SAFETY: the mapping is new, writable and this long.
     unsafe { writable.write_bytes(FILL, CODE_LEN) };
     Ok(writable)
+}
+
+/// Makes [`LDT`] the process's local descriptor table.
+fn install_descriptors() -> io::Result<()> {
+    /// modify_ldt(2): write an entry of the present format.
+    const WRITE: libc::c_long = 0x11;
+    for (n, d) in LDT.iter().enumerate() {
+        let entry = user_desc(n as u32, d);
+        // SAFETY: the kernel reads the 16 bytes of `entry`; new descriptors change no memory and no register.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_modify_ldt,
+                WRITE,
+                entry.as_ptr(),
+                size_of_val(&entry),
+            )
+        };
+        check(result as i32)?;
+    }
+    Ok(())
+}
+
+/// The kernel's `struct user_desc` (arch/x86/include/uapi/asm/ldt.h): number, base, limit, flags.
+fn user_desc(number: u32, d: &Descriptor) -> [u32; 4] {
+    let contents = match (d.code, d.down) {
+        (true, _) => 2,
+        (false, down) => u32::from(down),
+    };
+    let flags = u32::from(d.big)
+        | contents << 1
+        | u32::from(!d.open) << 3
+        | u32::from(!d.present) << 5
+        // AVL.
+        | 1 << 6;
+    [number, d.base, d.limit, flags]
 }
 
 /// Maps `len` bytes at `at`, or anywhere if that is 0.

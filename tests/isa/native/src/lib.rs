@@ -8,8 +8,9 @@
 //! returns. `rt_sigreturn` loads everything at once (general registers, flags, x87, XMM, upper YMM halves, MXCSR), the CPU
 //! executes one instruction, and the debug trap (or the instruction's own exception) enters the handler again with the
 //! whole state saved in a frame on the alternate stack. So every register is free for the case, RSP included, branches may
-//! go anywhere, and faults are as exact as the kernel reports them. Code of 32 bits is a matter of the selector in the frame:
-//! the kernel returns to whatever code segment of user mode it names.
+//! go anywhere, and faults are as exact as the kernel reports them. Code of 32 or 16 bits is a matter of the selectors in the
+//! frame: the kernel returns to whatever code and stack segment of user mode they name ([`segments`]). The other four segment registers
+//! are the handler's to load and save.
 //!
 //! What it is not: it knows no instruction and judges nothing.
 //!
@@ -21,6 +22,7 @@
 mod child;
 pub mod layout;
 mod machine;
+pub mod segments;
 mod shared;
 mod signal;
 mod witness;

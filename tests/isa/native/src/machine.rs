@@ -1,6 +1,7 @@
 //! The state that a case begins and ends with. `repr(C)`, plain integers: parent and child share it.
 
-use crate::layout::DATA_LEN;
+use crate::layout::{CODE, DATA_LEN};
+use crate::segments::{self, CODE_64, CS, USER_DATA};
 
 /// The part of the FXSAVE image (64-bit format, SDM vol. 1, table 10-2) that holds state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,8 @@ pub struct Machine {
     pub gpr: [u64; 16],
     pub rip: u64,
     pub rflags: u64,
+    /// ES, CS, SS, DS, FS, GS: the encoding's order.
+    pub selectors: [u16; 6],
     pub fs_base: u64,
     pub gs_base: u64,
     pub fx: Fx,
@@ -62,6 +65,7 @@ impl Default for Machine {
             gpr: [0; 16],
             rip: 0,
             rflags: 2,
+            selectors: [USER_DATA, CODE_64, USER_DATA, USER_DATA, 0, 0],
             fs_base: 0,
             gs_base: 0,
             fx: Fx::default(),
@@ -102,13 +106,19 @@ impl Event {
 pub struct Slot {
     pub before: Machine,
     pub after: Machine,
-    /// The instruction, which lies at `before.rip`.
+    /// The instruction, which lies at `before.rip` of the code segment.
     pub code: [u8; 16],
     /// How many bytes of `code` count; what would lie behind the code pages is cut off.
     pub code_len: u32,
     /// The instruction is repeated: single-step traps with RIP still at it go on, so that the case is the whole of it.
     pub repeats: u32,
-    /// The code is of 64 bits, or (1) of 32 in compatibility mode.
-    pub compatible: u32,
     pub event: Event,
+}
+
+impl Slot {
+    /// Where the instruction lies, seen from the start of the code pages.
+    pub fn code_offset(&self) -> u64 {
+        let base = segments::base(self.before.selectors[CS]);
+        base.wrapping_add(self.before.rip).wrapping_sub(CODE)
+    }
 }

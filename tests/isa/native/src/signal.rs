@@ -14,8 +14,9 @@ use std::ptr::{addr_of, addr_of_mut, copy_nonoverlapping, write_bytes};
 
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
-use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL};
+use crate::layout::{CODE_LEN, DATA, DATA_LEN, FILL};
 use crate::machine::{Event, Fx, Machine, Slot};
+use crate::segments::{CS, DS, ES, FS, GS, SS, USER_DATA};
 
 /// The signals that an instruction can raise.
 const SIGNALS: [c_int; 5] = [
@@ -27,16 +28,14 @@ const SIGNALS: [c_int; 5] = [
 ];
 const STACK: usize = 64 << 10;
 
-/// The selectors of Linux's code segments for user mode, and of its data segment.
-const USER_CODE_64: i64 = 0x33;
-const USER_CODE_32: i64 = 0x23;
-const USER_DATA: u16 = 0x2b;
-
 /// The single-step trap.
 const DEBUG: u32 = 1;
 const TF: u64 = 1 << 8;
 /// The flags that `rt_sigreturn` loads (FIX_EFLAGS in the kernel's arch/x86/kernel/signal_64.c).
 const LOADED_FLAGS: u64 = 0x5_0dd5;
+/// The frame's SS is to be loaded, whatever CS is (the kernel's arch/x86/include/uapi/asm/ucontext.h: UC_SIGCONTEXT_SS and
+/// UC_STRICT_RESTORE_SS).
+const RESTORE_SS: u64 = 2 | 4;
 
 /// Where the frame keeps RAX to R15 in the encoding's order.
 const GREGS: [c_int; 16] = [
@@ -120,11 +119,6 @@ pub(crate) fn install(slots: *mut Slot, code: *mut u8) -> io::Result<()> {
     if !fsgsbase {
         return Err(io::Error::other("the host lacks FSGSBASE for user mode"));
     }
-    // 64-bit code does not look at them; in 32-bit code null selectors would be of no use.
-    // SAFETY: every Linux process may load this selector, and nothing of ours depends on DS and ES.
-    unsafe {
-        asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) USER_DATA, options(nostack, preserves_flags))
-    };
     let stack = vec![0u8; STACK].leak();
     // SAFETY: no turn is going on; the stack is leaked, so it stays; the handler has the signature that SA_SIGINFO asks for.
     unsafe {
@@ -173,11 +167,14 @@ extern "C" fn handler(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
         // The kernel leaves AC as the case had it.
         asm!("push 2", "popfq");
         let mut bases = read_bases();
+        let selectors = read_selectors();
         let server = &mut *SERVER.0.get();
         let context = &mut *context.cast::<ucontext_t>();
         if server.running {
+            load_selectors([USER_DATA, USER_DATA, 0, 0]);
             write_bases(server.home.bases);
-            if !end(server, context, bases) {
+            if !end(server, context, bases, selectors) {
+                load_selectors(selectors);
                 write_bases(bases);
                 return;
             }
@@ -188,6 +185,7 @@ extern "C" fn handler(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
         server.running = server.at < server.to;
         if server.running {
             bases = begin(server, context);
+            load_selectors(others(&(*server.slots.add(server.at)).before.selectors));
             // NT, AC and ID are not the frame's to load; they begin as zero.
             asm!("push 0x202", "popfq");
             write_bases(bases);
@@ -198,7 +196,12 @@ extern "C" fn handler(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
 }
 
 /// Saves the outcome. False if the instruction is not done: it repeats.
-unsafe fn end(server: &mut Server, context: &mut ucontext_t, bases: [u64; 2]) -> bool {
+unsafe fn end(
+    server: &mut Server,
+    context: &mut ucontext_t,
+    bases: [u64; 2],
+    [es, ds, fs, gs]: [u16; 4],
+) -> bool {
     // SAFETY: `at` is below `to`, and so a slot.
     let slot = unsafe { &mut *server.slots.add(server.at) };
     let gregs = &context.uc_mcontext.gregs;
@@ -214,6 +217,11 @@ unsafe fn end(server: &mut Server, context: &mut ucontext_t, bases: [u64; 2]) ->
     after.rip = greg(libc::REG_RIP);
     after.rflags = greg(libc::REG_EFL);
     [after.fs_base, after.gs_base] = bases;
+    let packed = greg(libc::REG_CSGSFS);
+    (after.selectors[CS], after.selectors[SS]) = (packed as u16, (packed >> 48) as u16);
+    for (place, selector) in [(ES, es), (DS, ds), (FS, fs), (GS, gs)] {
+        after.selectors[place] = selector;
+    }
     // SAFETY: the frame holds an XSAVE area, the data pages are mapped, and the code pages' alias is writable.
     unsafe {
         save_vectors(after, context);
@@ -242,14 +250,10 @@ unsafe fn begin(server: &mut Server, context: &mut ucontext_t) -> [u64; 2] {
         gregs[r as usize] = value as i64;
     }
     gregs[libc::REG_RIP as usize] = before.rip as i64;
-    let selector = if slot.compatible != 0 {
-        USER_CODE_32
-    } else {
-        USER_CODE_64
-    };
-    // CS is the lowest of the four selectors that share this place.
-    let selectors = &mut gregs[libc::REG_CSGSFS as usize];
-    *selectors = *selectors & !0xffff | selector;
+    // Of the four selectors that share this place the kernel loads CS, the lowest, and SS, the highest.
+    let [cs, ss] = [CS, SS].map(|place| before.selectors[place] as u64);
+    gregs[libc::REG_CSGSFS as usize] = (cs | ss << 48) as i64;
+    context.uc_flags |= RESTORE_SS;
     gregs[libc::REG_EFL as usize] = ((before.rflags & LOADED_FLAGS) | TF | 0x202) as i64;
     // SAFETY: as in `end`.
     unsafe {
@@ -263,7 +267,7 @@ unsafe fn begin(server: &mut Server, context: &mut ucontext_t) -> [u64; 2] {
 
 /// Where the case's code goes, as offset and length that lie in the code pages.
 fn code_place(slot: &Slot) -> (usize, usize) {
-    let at = (slot.before.rip.wrapping_sub(CODE) as usize).min(CODE_LEN);
+    let at = (slot.code_offset() as usize).min(CODE_LEN);
     let len = (slot.code_len as usize).min(slot.code.len());
     (at, len.min(CODE_LEN - at))
 }
@@ -326,6 +330,34 @@ unsafe fn restore_home(server: &mut Server, context: &mut ucontext_t) {
             .write_unaligned(addr_of!(server.home.fx).read());
         let header = area.add(XSTATE_BV).cast::<u64>();
         *addr_of_mut!(*header) |= X87 | SSE;
+    }
+}
+
+/// ES, DS, FS and GS of a case's six.
+fn others(selectors: &[u16; 6]) -> [u16; 4] {
+    [ES, DS, FS, GS].map(|place| selectors[place])
+}
+
+/// ES, DS, FS and GS.
+#[inline(always)]
+fn read_selectors() -> [u16; 4] {
+    let (es, ds, fs, gs): (u16, u16, u16, u16);
+    // SAFETY: reading selectors changes nothing.
+    unsafe {
+        asm!("mov {:x}, es", "mov {:x}, ds", "mov {:x}, fs", "mov {:x}, gs", out(reg) es, out(reg) ds, out(reg) fs, out(reg) gs,
+             options(nomem, nostack, preserves_flags));
+    }
+    [es, ds, fs, gs]
+}
+
+/// Loads ES, DS, FS and GS; with the last two their bases change.
+#[inline(always)]
+unsafe fn load_selectors([es, ds, fs, gs]: [u16; 4]) {
+    // SAFETY: the selectors are null, or of segments that there are ([`crate::segments`]); 64-bit code does not look at ES and
+    // DS, and the caller uses no thread-local storage until it has set the bases.
+    unsafe {
+        asm!("mov es, {:x}", "mov ds, {:x}", "mov fs, {:x}", "mov gs, {:x}", in(reg) es, in(reg) ds, in(reg) fs, in(reg) gs,
+             options(nostack, preserves_flags));
     }
 }
 

@@ -2,9 +2,11 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use isa_native::Machine;
-use isa_native::layout::{DATA, DATA_LEN};
+use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN};
+use isa_native::segments::{self, CS, DS, ES, FS, GS, SS};
 
 use super::code::{Bytes, has_memory, is_gather};
+use super::{save_area, segments as choice};
 use crate::rng::Rng;
 use crate::values;
 
@@ -20,12 +22,16 @@ const RDI: usize = 7;
 /// Sets registers, and displacements in the code, and gives the address of the explicit memory operand.
 pub(super) fn aim(code: &mut Bytes, m: &mut Machine, rng: &mut Rng) -> Option<u64> {
     let i = code.instruction;
-    m.gpr[RSP] = stack(rng);
+    m.gpr[RSP] = stack(m, rng);
     if matches!(i.mnemonic(), Mnemonic::Leave | Mnemonic::Enter) {
-        m.gpr[RBP] = stack(rng);
+        m.gpr[RBP] = stack(m, rng);
     }
     strings(&i, m, rng);
     small_numbers(&i, m, rng);
+    if save_area::is_of_family(&i) {
+        save_area::ask(&i, m, rng);
+    }
+    selectors(&i, m, rng);
     if !has_memory(&i) {
         return None;
     }
@@ -35,8 +41,11 @@ pub(super) fn aim(code: &mut Bytes, m: &mut Machine, rng: &mut Rng) -> Option<u6
     if matches!(i.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && rng.chance(80) {
         return None;
     }
-    let bytes = (i.memory_size().size() as u64).max(1);
-    let wanted = values::data_address(rng, bytes);
+    let bytes = match save_area::is_of_family(&i) {
+        true => save_area::BYTES as u64,
+        false => (i.memory_size().size() as u64).max(1),
+    };
+    let wanted = data_address(m.selectors[segment_place(i.memory_segment())], bytes, rng);
     solve(code, m, wanted, rng);
     let at = effective_address(&code.instruction, m);
     enrich(&code.instruction, m, at, rng);
@@ -44,12 +53,35 @@ pub(super) fn aim(code: &mut Bytes, m: &mut Machine, rng: &mut Rng) -> Option<u6
 }
 
 /// A stack pointer: mostly aligned and well inside.
-fn stack(rng: &mut Rng) -> u64 {
-    match rng.below(10) {
-        0 => values::data_address(rng, 8),
+fn stack(m: &Machine, rng: &mut Rng) -> u64 {
+    let at = match rng.below(10) {
+        0 => data_address(m.selectors[SS], 8, rng),
         1 => DATA + 2048 + rng.below(2048),
         _ => (DATA + 2048 + rng.below(4096)) & !7,
+    };
+    let offset = at.wrapping_sub(segments::base(m.selectors[SS]));
+    match segments::descriptor(m.selectors[SS]) {
+        // Only SP counts.
+        Some(d) if !d.big => offset & 0xffff | if rng.chance(30) { rng.word() << 16 } else { 0 },
+        _ => offset,
     }
+}
+
+/// Where an operand of `bytes` in this segment lies; with a liking for the ends of the segment.
+fn data_address(selector: u16, bytes: u64, rng: &mut Rng) -> u64 {
+    match segments::descriptor(selector) {
+        Some(d) if rng.chance(15) => {
+            let edge = u64::from(d.base) + rng.pick(&[u64::from(d.limit) + 1, 0x1_0000]);
+            (edge + 4).wrapping_sub(rng.below(bytes.min(64) + 8))
+        }
+        _ => values::data_address(rng, bytes),
+    }
+}
+
+/// An offset in the code segment to go to.
+fn target(m: &Machine, rng: &mut Rng) -> u64 {
+    let base = segments::base(m.selectors[CS]);
+    (CODE + rng.below(CODE_LEN as u64)).wrapping_sub(base)
 }
 
 /// Source and destination of string instructions, and implicit pointers like them.
@@ -57,18 +89,26 @@ fn strings(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
     let pointed = i.is_string_instruction()
         || matches!(
             i.mnemonic(),
-            Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Xlatb
+            Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Xlatb | Mnemonic::Clzero
         );
     if !pointed {
         return;
     }
+    let selector = m.selectors[segment_place(i.memory_segment())];
     let segment = segment_base(i.memory_segment(), m);
-    m.gpr[RSI] = values::data_address(rng, 8).wrapping_sub(segment);
-    m.gpr[RDI] = values::data_address(rng, 8);
-    if matches!(i.mnemonic(), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu) {
-        m.gpr[RDI] = m.gpr[RDI].wrapping_sub(segment);
-    }
+    m.gpr[RSI] = data_address(selector, 8, rng).wrapping_sub(segment);
+    m.gpr[RDI] = data_address(m.selectors[ES], 8, rng);
+    let masked = matches!(i.mnemonic(), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu);
+    let to = if masked {
+        segment
+    } else {
+        segments::base(m.selectors[ES])
+    };
+    m.gpr[RDI] = m.gpr[RDI].wrapping_sub(to);
     m.gpr[RBX] = values::data_address(rng, 256).wrapping_sub(segment);
+    if i.mnemonic() == Mnemonic::Clzero {
+        m.gpr[RAX] = m.gpr[RSI];
+    }
     m.gpr[RCX] = match rng.below(20) {
         0 => rng.word(),
         1 => rng.below(2000),
@@ -78,10 +118,16 @@ fn strings(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
         // Only ECX counts, and only ESI and EDI, where the address size is 32 bits.
         m.gpr[RCX] |= rng.word() << 32;
     }
+    if m.selectors[CS] & 4 != 0 && rng.chance(20) {
+        // Likewise where it is 16.
+        for r in [RCX, RSI, RDI, RBX] {
+            m.gpr[r] ^= rng.word() << 16;
+        }
+    }
     // Overlapping copies, and comparisons that go on.
     if rng.chance(15) {
         m.gpr[RSI] = m.gpr[RDI]
-            .wrapping_add(rng.below(33))
+            .wrapping_add(rng.below(33) + to)
             .wrapping_sub(16 + segment);
     }
     if rng.chance(30) {
@@ -89,6 +135,28 @@ fn strings(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
         m.gpr[RAX] = u64::from_le_bytes([byte; 8]);
         let from = rng.below(DATA_LEN as u64 / 2) as usize;
         m.memory[from..][..DATA_LEN / 2].fill(byte);
+    }
+}
+
+/// Selectors in registers and on the stack, for what loads or looks at them.
+fn selectors(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
+    if !choice::takes_selector(i) {
+        return;
+    }
+    let selector = u64::from(choice::to_load(rng));
+    let source = i.op_register(i.op_count() - 1);
+    if i.mnemonic() == Mnemonic::Pop {
+        let cut = match segments::descriptor(m.selectors[SS]) {
+            Some(d) if !d.big => 0xffff,
+            _ => u64::MAX,
+        };
+        let top = (m.gpr[RSP] & cut).wrapping_add(segments::base(m.selectors[SS]));
+        let at = top.wrapping_sub(DATA) as usize;
+        if at <= DATA_LEN - 2 {
+            m.memory[at..at + 2].copy_from_slice(&(selector as u16).to_le_bytes());
+        }
+    } else if let Some(r) = general(source) {
+        m.gpr[r] = m.gpr[r] & !0xffff | selector;
     }
 }
 
@@ -121,7 +189,10 @@ fn small_numbers(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
         // An address to go to, or one that is not canonical.
         Jmp | Call if rng.chance(80) => {
             if let Some(r) = general(i.op0_register()) {
-                m.gpr[r] = values::pointer(rng);
+                m.gpr[r] = match rng.chance(30) {
+                    true => target(m, rng),
+                    false => values::pointer(rng),
+                };
             }
         }
         Wrfsbase | Wrgsbase if rng.chance(80) => {
@@ -190,6 +261,11 @@ fn solve(code: &mut Bytes, m: &mut Machine, wanted: u64, rng: &mut Rng) {
             m.gpr[r] ^= rng.word() << 32;
         }
     }
+    if rng.chance(30) && is_cut_to_16(&i) {
+        for r in [base, index].into_iter().filter_map(general) {
+            m.gpr[r] ^= rng.word() << 16;
+        }
+    }
 }
 
 /// `n / by` modulo 2^64, rounded down by a factor of two where `by` is even.
@@ -211,7 +287,13 @@ fn patch(code: &mut Bytes, disp: u64) {
         code.offsets.displacement_offset(),
         code.offsets.displacement_size(),
     );
-    if len < 4 {
+    if len
+        < if is_cut_to_16(&code.instruction) {
+            2
+        } else {
+            4
+        }
+    {
         return;
     }
     code.bytes[at..at + len].copy_from_slice(&disp.to_le_bytes()[..len]);
@@ -223,6 +305,14 @@ fn patch(code: &mut Bytes, disp: u64) {
 /// Whether the address is cut to 32 bits.
 fn is_cut(i: &Instruction) -> bool {
     i.memory_base().is_gpr32() || i.memory_index().is_gpr32()
+}
+
+/// Whether the address is cut to 16 bits.
+fn is_cut_to_16(i: &Instruction) -> bool {
+    let no_register = i.memory_base() == Register::None && i.memory_index() == Register::None;
+    i.memory_base().is_gpr16()
+        || i.memory_index().is_gpr16()
+        || no_register && i.memory_displ_size() == 2
 }
 
 /// The linear address of the explicit memory operand, RIP-relative ones seen from the case's RIP.
@@ -241,6 +331,9 @@ fn effective_address(i: &Instruction, m: &Machine) -> u64 {
     if cut {
         offset &= 0xffff_ffff;
     }
+    if is_cut_to_16(i) {
+        offset &= 0xffff;
+    }
     offset.wrapping_add(segment_base(i.memory_segment(), m))
 }
 
@@ -248,7 +341,19 @@ fn segment_base(r: Register, m: &Machine) -> u64 {
     match r {
         Register::FS => m.fs_base,
         Register::GS => m.gs_base,
-        _ => 0,
+        _ => segments::base(m.selectors[segment_place(r)]),
+    }
+}
+
+/// A segment register's place among the selectors; that of DS for none.
+pub fn segment_place(r: Register) -> usize {
+    match r {
+        Register::ES => ES,
+        Register::CS => CS,
+        Register::SS => SS,
+        Register::FS => FS,
+        Register::GS => GS,
+        _ => DS,
     }
 }
 
@@ -292,14 +397,15 @@ fn enrich(i: &Instruction, m: &mut Machine, at: u64, rng: &mut Rng) {
         }
         Ldmxcsr if room(4) && rng.chance(80) => put(&(rng.word() as u32 & 0xffff).to_le_bytes()),
         Fldcw if room(2) => put(&(rng.word() as u16 & 0xf40 | 0x7f).to_le_bytes()),
-        Fxrstor | Fxrstor64 if room(512) => {
-            // A loadable image: control words without reserved bits, exceptions masked, nothing pending.
-            let fcw = rng.word() as u16 & 0xf00 | 0x7f;
-            put(&fcw.to_le_bytes());
-            let fsw = rng.word() as u16 & 0x7f00;
-            m.memory[at + 2..at + 4].copy_from_slice(&fsw.to_le_bytes());
-            let mxcsr = rng.word() as u32 & if rng.chance(90) { 0xffff } else { u32::MAX };
-            m.memory[at + 24..at + 28].copy_from_slice(&mxcsr.to_le_bytes());
+        Fxrstor | Fxrstor64 if room(512) => loadable_image(&mut m.memory[at..], rng),
+        Xrstor | Xrstor64 if room(save_area::BYTES) => {
+            save_area::fill(&mut m.memory[at..], rng);
+            loadable_image(&mut m.memory[at..], rng);
+        }
+        _ if choice::takes_selector(i) && room(bytes.max(2)) => {
+            // Of a far pointer it is the end.
+            let at = at + bytes.max(2) - 2;
+            m.memory[at..at + 2].copy_from_slice(&choice::to_load(rng).to_le_bytes());
         }
         Fldenv | Frstor if room(28) => {
             let fcw = rng.word() as u16 & 0xf00 | 0x7f;
@@ -320,4 +426,14 @@ fn enrich(i: &Instruction, m: &mut Machine, at: u64, rng: &mut Rng) {
         }
         _ => {}
     }
+}
+
+/// Makes an FXSAVE image loadable: control words without reserved bits, exceptions masked, nothing pending.
+fn loadable_image(image: &mut [u8], rng: &mut Rng) {
+    let fcw = rng.word() as u16 & 0xf00 | 0x7f;
+    image[..2].copy_from_slice(&fcw.to_le_bytes());
+    let fsw = rng.word() as u16 & 0x7f00;
+    image[2..4].copy_from_slice(&fsw.to_le_bytes());
+    let mxcsr = rng.word() as u32 & if rng.chance(90) { 0xffff } else { u32::MAX };
+    image[24..28].copy_from_slice(&mxcsr.to_le_bytes());
 }

@@ -83,7 +83,7 @@ fn vex_prefix(bits: Bits, vex: Vex, e: Encoding, rng: &mut Rng, to: &mut [u8]) -
         rng.below(16) as u8
     };
     let mut rxb = rng.below(8) as u8;
-    if bits == Bits::B32 {
+    if bits != Bits::B64 {
         vvvv |= 8;
         rxb = 7;
     }
@@ -127,7 +127,7 @@ fn prefixes(form: &Form, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> us
             put(byte);
         }
     }
-    if e.vex.is_some() && e.is_memory() && rng.chance(10) {
+    if e.vex.is_some() && e.is_memory() && e.prefixes & P67 == 0 && rng.chance(10) {
         put(0x67);
     }
     if rng.chance(25) {
@@ -149,7 +149,7 @@ fn prefixes(form: &Form, e: Encoding, rng: &mut Rng, bytes: &mut [u8; 32]) -> us
         }
         return n;
     }
-    if form.bits == Bits::B32 {
+    if form.bits != Bits::B64 {
         return n;
     }
     let w = (e.prefixes & REX_W != 0) as u8;

@@ -6,11 +6,15 @@
 
 mod aim;
 mod code;
+mod save_area;
+mod segments;
 mod state;
 
+pub use aim::segment_place;
 use iced_x86::{Code, Instruction, Mnemonic};
 use isa_native::Slot;
 use isa_native::layout::{CODE, CODE_LEN, PAGE};
+use isa_native::segments::{CS, base, descriptor};
 
 use crate::forms::{Bits, Form, Forms};
 use crate::rng::Rng;
@@ -22,7 +26,8 @@ pub struct Case {
     pub number: u64,
     /// What the bytes decode to.
     pub instruction: Instruction,
-    /// The address of the explicit memory operand, if there is one.
+    pub bits: Bits,
+    /// The linear address of the explicit memory operand, if there is one.
     pub operand: Option<u64>,
 }
 
@@ -38,22 +43,29 @@ pub fn case(forms: &Forms, seed: u64, number: u64, slot: &mut Slot) -> Case {
     let mut rng = Rng::of_case(seed, number);
     let form = &forms.generated[(number % forms.generated.len() as u64) as usize];
     let mut code = loop {
-        if let Some(code) = code::random(form, &mut rng) {
+        if let Some(code) = code::random(form, &mut rng)
+            && !save_area::is_in_the_way(&code.instruction)
+        {
             break code;
         }
     };
     let before = &mut slot.before;
     state::fill(before, &code.instruction, &mut rng);
-    before.rip = if has_no_end(&code.instruction) {
+    segments::fill(before, form.bits, &mut rng);
+    let at = if has_no_end(&code.instruction) {
         CODE + rng.below(PAGE)
     } else {
         place(code.len as u64, &mut rng)
     };
+    before.rip = at - base(before.selectors[CS]);
+    if let Some(d) = descriptor(before.selectors[CS]) {
+        // To return to a place beyond the limit is the kernel's fault, not the case's.
+        before.rip = before.rip.min(d.limit.into());
+    }
     let operand = aim::aim(&mut code, before, &mut rng);
-    if form.bits == Bits::B32 {
+    if form.bits != Bits::B64 {
         before.gpr.iter_mut().for_each(|r| *r &= u32::MAX as u64);
     }
-    slot.compatible = (form.bits == Bits::B32) as u32;
     slot.code = [0; 16];
     slot.code[..code.len].copy_from_slice(&code.bytes[..code.len]);
     slot.code_len = code.len as u32;
@@ -63,6 +75,7 @@ pub fn case(forms: &Forms, seed: u64, number: u64, slot: &mut Slot) -> Case {
     instruction.set_next_ip(before.rip.wrapping_add(code.len as u64));
     Case {
         number,
+        bits: form.bits,
         instruction,
         operand,
     }

@@ -3,6 +3,7 @@
 use iced_x86::Instruction;
 use isa_native::{Fx, Machine};
 
+use super::save_area;
 use crate::rng::Rng;
 use crate::values;
 
@@ -45,6 +46,9 @@ pub(super) fn fill(m: &mut Machine, i: &Instruction, rng: &mut Rng) {
     if uses_x87(i) {
         fill_x87(&mut m.fx, rng);
     }
+    if save_area::is_of_family(i) {
+        save_area::reset_some(m, rng);
+    }
     fill_memory(&mut m.memory, rng);
 }
 
@@ -77,7 +81,12 @@ fn mxcsr(rng: &mut Rng) -> u32 {
 /// Whether the instruction is of the x87 unit or of MMX, or moves their state.
 fn uses_x87(i: &Instruction) -> bool {
     use iced_x86::CpuidFeature::*;
-    let kind = |f: &iced_x86::CpuidFeature| matches!(f, FPU | FPU287 | FPU387 | MMX | FXSR | SSE3);
+    let kind = |f: &iced_x86::CpuidFeature| {
+        matches!(
+            f,
+            FPU | FPU287 | FPU387 | MMX | FXSR | SSE3 | XSAVE | XSAVEC | XSAVEOPT
+        )
+    };
     i.code().cpuid_features().iter().any(kind) || i.op_registers_are_mmx()
 }
 
@@ -106,7 +115,7 @@ fn fill_x87(fx: &mut Fx, rng: &mut Rng) {
     } else {
         rng.word() as u16 & 0x7f
     };
-    if !rng.chance(4) {
+    if !rng.chance(10) {
         flags &= masks | 0x40;
     }
     // The summary bits follow from flags and masks.
