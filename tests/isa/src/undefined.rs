@@ -121,10 +121,11 @@ fn saved(before: &Machine, optimised: bool) -> Vec<Range<u64>> {
     if unused != 0 {
         open.push(512..513);
     }
-    let parts = [vec![0..24, 32..160], vec![24..32, 160..416], vec![576..832]];
+    let (x87, sse, upper) = ([0..24, 32..160], [24..32, 160..416], 576..832);
+    let parts = [&x87[..], &sse[..], std::slice::from_ref(&upper)];
     for (n, places) in parts.into_iter().enumerate() {
         if optimised && unused >> n & 1 != 0 {
-            open.extend(places);
+            open.extend_from_slice(places);
         }
     }
     open
