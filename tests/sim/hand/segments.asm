@@ -163,6 +163,9 @@ test_main:
     mov ds, eax
     END "selector beyond the table"
 ;> selector of no LDT: #0d(0014)+00
+    ; A reset leaves an LDT that begins at address 0 (SDM vol. 3A, table 9-1).
+    xor eax, eax
+    lldt ax
     PROBE
     mov eax, 0x17
     HERE

@@ -189,7 +189,7 @@ impl Fixed {
         }
     }
 
-    fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         self.magnitude == [0; LIMBS]
     }
 

@@ -15,7 +15,7 @@ mod key {
     pub(super) const MAX_CPUS: u16 = 0x0f;
 }
 
-/// The items and files of a machine. A kernel is entered through its 16-bit entry ([`linux16`]).
+/// The items and files of a machine. A kernel is entered through its 16-bit entry (`linux16.rs`).
 ///
 /// # Errors
 /// [`LoadError`], when the kernel is none, is malformed or does not fit.

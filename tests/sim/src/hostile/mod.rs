@@ -2,8 +2,8 @@
 //!
 //! A [`Guest`] is a row of programs of up to 1 KiB, each of which is entered in some mode with some registers, after some bits of the
 //! descriptor tables, task state and page tables were changed. `hostile/stage.asm` runs them one after another and takes the
-//! machine back at whatever ends each. They are noise, or instructions most of which do something ([`code`]), or traffic with
-//! devices ([`devices`]).
+//! machine back at whatever ends each. They are noise, or instructions most of which do something (`code.rs`), or traffic with
+//! devices (`devices.rs`).
 //!
 //! Nothing is expected of such a guest but that every engine makes the same of it, that no model panics, and that it ends with its
 //! virtual time.
