@@ -6,7 +6,7 @@
 use atoll_hostfp::live::{self, Form};
 use atoll_x86::Vector;
 use atoll_x86::eval::{Eval, Fp, FpBin, FpCvt, FpFma, FpUn, VecBin, VecShift, VecShuf, VecUn};
-use atoll_x86::flags::FlagOp;
+use atoll_x86::flags::{ARITH, FlagOp, read_by};
 use atoll_x86::op::{Arg, Cond, Kind, Op, OpFlags, RAX, Reg, Seg, Width};
 use atoll_x86::semantics;
 use atoll_x86::state::mode;
@@ -81,8 +81,11 @@ pub(crate) struct Effects {
     pub(crate) reads: Regs,
     pub(crate) defines: Regs,
     pub(crate) writes: Regs,
-    pub(crate) reads_flags: bool,
+    /// The arithmetic flags that it looks at.
+    pub(crate) reads_flags: u64,
     pub(crate) writes_flags: bool,
+    /// It may leave the flags as they were: a shift whose count may be zero.
+    pub(crate) keeps_flags: bool,
     /// It may leave before it commits anything.
     pub(crate) may_leave: bool,
 }
@@ -102,7 +105,7 @@ impl Effects {
         match form {
             Form::Stack | Form::Clear | Form::Wait => {}
             Form::Flags => e.writes_flags = true,
-            Form::Move => e.reads_flags = true,
+            Form::Move => e.reads_flags = read_by(Cond::from_bits(op.sub)),
             Form::StoreStatus if op.dst_arg == Arg::Reg => e.set_reg(Width::W, RAX, ()),
             Form::Load(_)
             | Form::Store(_)
@@ -126,6 +129,11 @@ impl Effects {
             self.read(r);
         }
         self.writes |= r;
+    }
+    fn read_flags(&mut self, flags: u64) {
+        if !self.writes_flags {
+            self.reads_flags |= flags;
+        }
     }
     fn fp(&mut self) -> Result<(), ()> {
         self.may_leave = true;
@@ -216,14 +224,14 @@ impl Eval for Effects {
         self.writes_flags = true;
     }
     fn flags_if(&mut self, (): (), _: FlagOp, _: Width, (): (), (): (), (): ()) {
-        self.reads_flags |= !self.writes_flags;
+        self.keeps_flags |= !self.writes_flags;
         self.writes_flags = true;
     }
-    fn cond(&mut self, _: Cond) {
-        self.reads_flags |= !self.writes_flags;
+    fn cond(&mut self, c: Cond) {
+        self.read_flags(read_by(c));
     }
     fn flag_bits(&mut self) {
-        self.reads_flags |= !self.writes_flags;
+        self.read_flags(ARITH);
     }
     fn ea(&mut self, op: &Op, _: u32) -> Result<(), ()> {
         self.read(gpr_bit(op.base) | gpr_bit(op.index));

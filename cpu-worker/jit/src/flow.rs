@@ -1,5 +1,8 @@
 //! Dataflow over a plan: what is live, what is dirty, which flags are needed, where the budget is tested.
 
+use atoll_x86::Op;
+use atoll_x86::flags::ARITH;
+
 use crate::effects::{Class, Effects, Regs, class, needs_flags};
 use crate::plan::{Edge, End, Plan};
 
@@ -7,14 +10,50 @@ use crate::plan::{Edge, End, Plan};
 const SMALL_LOOP: usize = 100;
 
 /// Who may still look at the arithmetic flags before they are set anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Need {
-    /// Nobody.
-    Dead,
-    /// Only exits, which store them.
-    Exit,
-    /// An instruction of the region.
-    Read,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Exits, which store all of them.
+    pub(crate) exits: bool,
+    /// The flags that instructions of the region look at.
+    pub(crate) reads: u64,
+}
+
+impl Need {
+    const EXIT: Need = Need {
+        exits: true,
+        reads: 0,
+    };
+
+    /// Nobody does.
+    pub(crate) fn is_dead(self) -> bool {
+        self == Need::default()
+    }
+
+    fn and(self, other: Need) -> Need {
+        Need {
+            exits: self.exits | other.exits,
+            reads: self.reads | other.reads,
+        }
+    }
+
+    /// Who may look before an instruction, given who may after it.
+    fn before(self, op: &Op, e: &Effects) -> Need {
+        let mut need = if e.writes_flags {
+            Need::default()
+        } else {
+            self
+        };
+        if e.keeps_flags {
+            need = need.and(self);
+            // An exit makes bits of what is one or the other.
+            need.reads |= if self.exits { ARITH } else { 0 };
+        }
+        if needs_flags(op) || !self.is_dead() {
+            need.reads |= e.reads_flags;
+        }
+        need.exits |= e.may_leave;
+        need
+    }
 }
 
 /// The facts about one block.
@@ -197,41 +236,24 @@ impl Flow {
             for &i in self.order.iter().rev() {
                 let b = &plan.blocks[i];
                 let leaves = match b.end {
-                    End::Indirect | End::Leave | End::Far => Need::Exit,
+                    End::Indirect | End::Leave | End::Far => Need::EXIT,
                     End::Fall(e) | End::Jump(e) => outside(e),
-                    End::Branch(t, n) => outside(t).max(outside(n)),
+                    End::Branch(t, n) => outside(t).and(outside(n)),
                     // The function finds them in memory, and what comes after it there too.
-                    End::Call(_) => Need::Exit,
+                    End::Call(_) => Need::EXIT,
                 };
                 let mut need = match b.end {
                     End::Call(_) => leaves,
                     _ => b
                         .successors()
-                        .fold(leaves, |n, s| n.max(self.facts[s].flags_in)),
+                        .fold(leaves, |n, s| n.and(self.facts[s].flags_in)),
                 };
-                for k in (0..b.ops.len()).rev() {
+                for (k, op) in b.ops.iter().enumerate().rev() {
                     self.facts[i].flags_after[k] = need;
-                    let e = self.facts[i].effects[k];
-                    let reads = e.reads_flags && (needs_flags(&b.ops[k]) || need != Need::Dead);
-                    if e.writes_flags {
-                        need = Need::Dead;
-                    }
-                    if e.may_leave {
-                        need = need.max(Need::Exit);
-                    }
-                    if reads {
-                        need = Need::Read;
-                    }
-                }
-                if self.facts[i].tested {
-                    need = need.max(Need::Exit);
+                    need = need.before(op, &self.facts[i].effects[k]);
                 }
                 // Crossing into another page may leave as well.
-                need = need.max(if self.crosses_in(plan, i) {
-                    Need::Exit
-                } else {
-                    Need::Dead
-                });
+                need.exits |= self.facts[i].tested || self.crosses_in(plan, i);
                 changed |= need != self.facts[i].flags_in;
                 self.facts[i].flags_in = need;
             }
@@ -269,8 +291,8 @@ fn reachable(plan: &Plan, i: usize) -> Vec<bool> {
 
 fn outside(e: Edge) -> Need {
     match e {
-        Edge::Block(_) => Need::Dead,
-        Edge::Out(_) => Need::Exit,
+        Edge::Block(_) => Need::default(),
+        Edge::Out(_) => Need::EXIT,
     }
 }
 
@@ -291,8 +313,8 @@ fn facts(mode: u32, b: &crate::plan::Block) -> Facts {
     Facts {
         live_in: 0,
         dirty_in: 0,
-        flags_in: Need::Dead,
-        flags_after: vec![Need::Dead; b.ops.len()],
+        flags_in: Need::default(),
+        flags_after: vec![Need::default(); b.ops.len()],
         effects,
         early: true,
         tested: false,

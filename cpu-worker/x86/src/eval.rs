@@ -171,8 +171,8 @@ pub trait Eval {
     fn select(&mut self, w: Width, c: Self::B, a: Self::V, b: Self::V) -> Self::V;
 
     // Flags.
-    /// The arithmetic flags become those of `op` (see [`FlagOp`]); a, b and result have width w, but for `Real` (Q) and the packed
-    /// bits `a` of `Szp` (always width Q).
+    /// The arithmetic flags become those of `op` (see [`FlagOp`]); a, b and result have width w, but for `Real` (Q) and packed
+    /// bits in `a` (always width Q).
     fn flags(&mut self, op: FlagOp, w: Width, a: Self::V, b: Self::V, result: Self::V);
     /// As [`Eval::flags`] where `c` holds; otherwise the flags stay (shifts by a variable count).
     fn flags_if(

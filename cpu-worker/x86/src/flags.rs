@@ -1,7 +1,7 @@
 //! EFLAGS: bit names, and the lazy form in which both engines keep the arithmetic flags.
 //!
 //! The last flag-setting operation is remembered as `(op, width, a, b, result)`, all values zero-extended to 64 bits, and
-//! turned into bits only when somebody asks. Five forms cover all instructions.
+//! turned into bits only when somebody asks. Seven forms cover all instructions.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +40,50 @@ pub enum FlagOp {
     Sub = 2,
     /// AND, OR, XOR, TEST: CF, OF and AF are zero.
     Logic = 3,
-    /// ZF, SF and PF from `result`; CF, AF and OF are the bits of `a` (INC, DEC, shifts, multiplications).
+    /// ZF, SF and PF from `result`; CF, AF and OF are the bits of `a` (shifts, multiplications).
     Szp = 4,
+    /// result = x + 1; CF is that of `a`, which has no other bit.
+    Inc = 5,
+    /// result = x - 1; CF likewise.
+    Dec = 6,
+}
+
+impl FlagOp {
+    /// Whether the flags follow from `a` too.
+    #[inline(always)]
+    pub fn reads_a(self) -> bool {
+        !matches!(self, FlagOp::Real | FlagOp::Logic)
+    }
+
+    /// Whether the flags follow from `b` too.
+    #[inline(always)]
+    pub fn reads_b(self) -> bool {
+        matches!(self, FlagOp::Add | FlagOp::Sub)
+    }
+
+    /// The flags that `a` holds as bits.
+    #[inline(always)]
+    pub fn packed(self) -> u64 {
+        match self {
+            FlagOp::Szp => CF | AF | OF,
+            FlagOp::Inc | FlagOp::Dec => CF,
+            FlagOp::Real | FlagOp::Add | FlagOp::Sub | FlagOp::Logic => 0,
+        }
+    }
+}
+
+/// The flags that decide a condition (SDM volume 1, appendix B).
+pub fn read_by(cond: Cond) -> u64 {
+    match cond {
+        Cond::O | Cond::No => OF,
+        Cond::B | Cond::Ae => CF,
+        Cond::E | Cond::Ne => ZF,
+        Cond::Be | Cond::A => CF | ZF,
+        Cond::S | Cond::Ns => SF,
+        Cond::P | Cond::Np => PF,
+        Cond::L | Cond::Ge => SF | OF,
+        Cond::Le | Cond::G => ZF | SF | OF,
+    }
 }
 
 /// The arithmetic flags, not yet computed. `repr(C)`: emitted code stores it.
@@ -94,7 +136,7 @@ impl LazyFlags {
             FlagOp::Real => self.result & CF != 0,
             FlagOp::Add | FlagOp::Sub => self.carries() & self.sign() != 0,
             FlagOp::Logic => false,
-            FlagOp::Szp => self.a & CF != 0,
+            FlagOp::Szp | FlagOp::Inc | FlagOp::Dec => self.a & CF != 0,
         }
     }
     #[inline(always)]
@@ -106,6 +148,8 @@ impl LazyFlags {
             FlagOp::Sub => (a ^ b) & (a ^ r) & self.sign() != 0,
             FlagOp::Logic => false,
             FlagOp::Szp => a & OF != 0,
+            FlagOp::Inc => r == self.sign(),
+            FlagOp::Dec => r == self.sign() - 1,
         }
     }
     #[inline(always)]
@@ -115,6 +159,8 @@ impl LazyFlags {
             FlagOp::Add | FlagOp::Sub => (self.a ^ self.b ^ self.result) & AF != 0,
             FlagOp::Logic => false,
             FlagOp::Szp => self.a & AF != 0,
+            FlagOp::Inc => self.result & 15 == 0,
+            FlagOp::Dec => self.result & 15 == 15,
         }
     }
     #[inline(always)]

@@ -98,11 +98,14 @@ impl Emitter<'_, '_> {
         [rip, budget].map(BlockArg::Value)
     }
 
-    fn less(&mut self, budget: Value, spent: i64) -> Value {
+    /// The budget after so many instructions more.
+    pub(super) fn less(&mut self, budget: Value, spent: i64) -> Value {
         if spent == 0 {
             budget
         } else {
-            self.b.ins().iadd_imm_s(budget, -spent)
+            // As an addition of a constant Cranelift would merge it with an earlier one, and the constant would take a register.
+            let spent = self.b.ins().iconst(types::I64, spent);
+            self.b.ins().isub(budget, spent)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use atoll_x86::flags::{AF, CF, FlagOp, OF, PF, SF, ZF};
+use atoll_x86::flags::{AF, ARITH, CF, FlagOp, OF, PF, SF, ZF, read_by};
 use atoll_x86::op::{Cond, Kind, Width};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
@@ -11,13 +11,14 @@ use super::Emitter;
 use super::eval::{Truth, ty};
 use crate::abi;
 use crate::effects::needs_flags;
-use crate::flow::Need;
 
 /// Where the flags are.
 #[derive(Clone)]
 pub(crate) enum Flags {
     /// In the state.
     Memory,
+    /// In the state, and `which` of them as bits.
+    Stored { bits: Value, which: u64 },
     /// Nowhere: nobody looks before they are set anew.
     Dead,
     /// In values, as `LazyFlags` has them.
@@ -46,7 +47,10 @@ impl Flags {
     /// Whether an exit stores the same for both.
     pub(super) fn same(&self, other: &Flags) -> bool {
         match (self, other) {
-            (Flags::Memory | Flags::Dead, Flags::Memory | Flags::Dead) => true,
+            (
+                Flags::Memory | Flags::Stored { .. } | Flags::Dead,
+                Flags::Memory | Flags::Stored { .. } | Flags::Dead,
+            ) => true,
             (Flags::Lazy(a), Flags::Lazy(b)) => a == b,
             (Flags::Float(a, b), Flags::Float(c, d)) => (a, b) == (c, d),
             (Flags::If(_, a, b), Flags::If(_, c, d)) => Rc::ptr_eq(a, c) && Rc::ptr_eq(b, d),
@@ -71,7 +75,7 @@ impl Flags {
 impl Emitter<'_, '_> {
     /// Whether the flags that the present instruction computes, and those it computes them from, are nobody's concern.
     fn flags_unneeded(&self) -> bool {
-        self.flags_after == Need::Dead && !needs_flags(&self.op)
+        self.flags_after.is_dead() && !needs_flags(&self.op)
     }
 
     pub(super) fn set_flags(&mut self, op: FlagOp, w: Width, a: Value, b: Value, r: Value) {
@@ -79,7 +83,7 @@ impl Emitter<'_, '_> {
     }
 
     fn new_flags(&self, op: FlagOp, w: Width, a: Value, b: Value, r: Value) -> Flags {
-        if self.flags_after == Need::Dead {
+        if self.flags_after.is_dead() {
             return Flags::Dead;
         }
         if let Some((bits, x, y)) = self.compared
@@ -119,10 +123,10 @@ impl Emitter<'_, '_> {
     /// Puts the flags into the state.
     pub(super) fn sync_flags(&mut self) {
         let lazy = match &self.flags {
-            Flags::Memory | Flags::Dead => return,
+            Flags::Memory | Flags::Stored { .. } | Flags::Dead => return,
             Flags::Lazy(l) => *l,
             Flags::If(..) | Flags::Float(..) => {
-                let r = self.flag_value();
+                let r = self.flag_value(ARITH);
                 let Flags::Lazy(l) = Flags::bits(r) else {
                     unreachable!("bits are lazy flags")
                 };
@@ -131,13 +135,12 @@ impl Emitter<'_, '_> {
         };
         self.store_word(lazy.op as u32, abi::FLAG_OP);
         self.store_word(lazy.w as u32, abi::FLAG_WIDTH);
-        let pairs = matches!(lazy.op, FlagOp::Add | FlagOp::Sub);
-        if pairs || lazy.op == FlagOp::Szp {
-            let wide = if pairs { lazy.w } else { Width::Q };
-            let a = self.widen(wide, lazy.a);
+        if lazy.op.reads_a() {
+            let is_packed = lazy.op.packed() != 0;
+            let a = self.widen(if is_packed { Width::Q } else { lazy.w }, lazy.a);
             self.store_state(a, abi::FLAG_A);
         }
-        if pairs {
+        if lazy.op.reads_b() {
             let b = self.widen(lazy.w, lazy.b);
             self.store_state(b, abi::FLAG_B);
         }
@@ -159,20 +162,21 @@ impl Emitter<'_, '_> {
         if self.flags_unneeded() {
             return self.b.ins().iconst(types::I64, 0);
         }
-        self.flag_value()
+        self.flag_value(ARITH)
     }
 
-    /// The flags as EFLAGS bits.
-    pub(super) fn flag_value(&mut self) -> Value {
+    /// The flags as EFLAGS bits, of which `which` are right.
+    pub(super) fn flag_value(&mut self, which: u64) -> Value {
         let flags = self.flags.clone();
-        self.bits_of(&flags)
+        self.bits_of(&flags, which)
     }
 
-    fn bits_of(&mut self, flags: &Flags) -> Value {
+    fn bits_of(&mut self, flags: &Flags, wanted: u64) -> Value {
         match flags {
-            Flags::Memory => self.flag_bits_of_state(),
+            Flags::Stored { bits, which } if wanted & !which == 0 => *bits,
+            Flags::Memory | Flags::Stored { .. } => self.flag_bits_of_state(),
             Flags::Dead => self.b.ins().iconst(types::I64, 0),
-            Flags::Lazy(l) => self.lazy_bits(*l),
+            Flags::Lazy(l) => self.lazy_bits(*l, wanted),
             Flags::Float(x, y) => {
                 let less = self.float_cond(*x, *y, Cond::B);
                 let less = self.truth_bit(less, CF);
@@ -181,8 +185,8 @@ impl Emitter<'_, '_> {
                 self.b.ins().bor(less, equal)
             }
             Flags::If(c, then, or) => {
-                let x = self.bits_of(then);
-                let y = self.bits_of(or);
+                let x = self.bits_of(then, wanted);
+                let y = self.bits_of(or, wanted);
                 self.choose(*c, x, y)
             }
         }
@@ -193,32 +197,58 @@ impl Emitter<'_, '_> {
         self.b.ins().select(c.value, x, y)
     }
 
-    fn lazy_bits(&mut self, l: Lazy) -> Value {
+    fn lazy_bits(&mut self, l: Lazy, wanted: u64) -> Value {
         if l.op == FlagOp::Real {
             return l.r;
         }
-        let mut all = match l.op {
-            FlagOp::Szp => l.a,
-            FlagOp::Logic => self.b.ins().iconst(types::I64, 0),
-            _ => {
-                let cf = self.lazy_cond(l, Cond::B);
-                let cf = self.truth_bit(cf, CF);
-                let of = self.lazy_cond(l, Cond::O);
-                let of = self.truth_bit(of, OF);
-                let af = self.b.ins().bxor(l.a, l.b);
-                let af = self.b.ins().bxor(af, l.r);
-                let af = self.widen(l.w, af);
-                let af = self.b.ins().band_imm_s(af, AF as i64);
-                let two = self.b.ins().bor(cf, of);
-                self.b.ins().bor(two, af)
-            }
+        let clear = if l.op == FlagOp::Logic {
+            CF | OF | AF
+        } else {
+            0
         };
-        for (c, flag) in [(Cond::E, ZF), (Cond::S, SF), (Cond::P, PF)] {
-            let t = self.lazy_cond(l, c);
-            let bit = self.truth_bit(t, flag);
-            all = self.b.ins().bor(all, bit);
+        let packed = wanted & l.op.packed();
+        let wanted = wanted & !(packed | clear);
+        let mut all = (packed != 0).then_some(l.a);
+        let conditions = [
+            (Cond::B, CF),
+            (Cond::O, OF),
+            (Cond::E, ZF),
+            (Cond::S, SF),
+            (Cond::P, PF),
+        ];
+        for (c, flag) in conditions {
+            if wanted & flag != 0 {
+                let t = self.lazy_cond(l, c);
+                let bit = self.truth_bit(t, flag);
+                all = Some(self.with(all, bit));
+            }
         }
-        all
+        if wanted & AF != 0 {
+            let bit = self.auxiliary(l);
+            all = Some(self.with(all, bit));
+        }
+        all.unwrap_or_else(|| self.b.ins().iconst(types::I64, 0))
+    }
+
+    fn with(&mut self, bits: Option<Value>, more: Value) -> Value {
+        match bits {
+            Some(bits) => self.b.ins().bor(bits, more),
+            None => more,
+        }
+    }
+
+    /// AF: the carry out of bit 3, width Q.
+    fn auxiliary(&mut self, l: Lazy) -> Value {
+        if l.op.reads_b() {
+            let af = self.b.ins().bxor(l.a, l.b);
+            let af = self.b.ins().bxor(af, l.r);
+            let af = self.widen(l.w, af);
+            return self.b.ins().band_imm_s(af, AF as i64);
+        }
+        let edge = if l.op == FlagOp::Inc { 0 } else { 15 };
+        let low = self.b.ins().band_imm_s(l.r, 15);
+        let t = Truth::plain(self.b.ins().icmp_imm_s(IntCC::Equal, low, edge));
+        self.truth_bit(t, AF)
     }
 
     /// The flag's bit where the truth holds, width Q.
@@ -248,8 +278,8 @@ impl Emitter<'_, '_> {
                 let y = self.truth_value(Width::B, y);
                 Truth::plain(self.choose(*t, x, y))
             }
-            Flags::Memory | Flags::Dead => {
-                let bits = self.bits_of(flags);
+            Flags::Memory | Flags::Stored { .. } | Flags::Dead => {
+                let bits = self.bits_of(flags, read_by(c));
                 let Flags::Lazy(l) = Flags::bits(bits) else {
                     unreachable!("bits are lazy flags")
                 };
@@ -279,6 +309,13 @@ impl Emitter<'_, '_> {
 
     fn against_zero(&mut self, cc: IntCC, x: Value) -> Truth {
         Truth::plain(self.b.ins().icmp_imm_s(cc, x, 0))
+    }
+
+    /// Whether the result is `value`.
+    fn is_value(&mut self, l: Lazy, value: u64) -> Truth {
+        let shift = 64 - l.w.bits();
+        let value = ((value << shift) as i64) >> shift;
+        Truth::plain(self.b.ins().icmp_imm_s(IntCC::Equal, l.r, value))
     }
 
     fn constant(&mut self, on: bool) -> Truth {
@@ -396,8 +433,11 @@ impl Emitter<'_, '_> {
     }
 
     fn overflow(&mut self, l: Lazy) -> Truth {
-        if l.op == FlagOp::Szp {
-            return self.bit(l.a, OF);
+        match l.op {
+            FlagOp::Szp => return self.bit(l.a, OF),
+            FlagOp::Inc => return self.is_value(l, l.w.sign()),
+            FlagOp::Dec => return self.is_value(l, l.w.sign() - 1),
+            _ => {}
         }
         let x = self.b.ins().bxor(l.a, l.r);
         let y = if l.op == FlagOp::Add { l.r } else { l.a };
@@ -409,7 +449,7 @@ impl Emitter<'_, '_> {
     fn carry(&mut self, l: Lazy) -> Truth {
         let (a, b, r) = (l.a, l.b, l.r);
         match l.op {
-            FlagOp::Szp => self.bit(a, CF),
+            FlagOp::Szp | FlagOp::Inc | FlagOp::Dec => self.bit(a, CF),
             FlagOp::Add if !l.carried => self.icmp(IntCC::UnsignedLessThan, r, a),
             FlagOp::Add => {
                 // (a & b) | ((a | b) & !r)

@@ -15,6 +15,7 @@ mod vector;
 mod x87;
 
 use atoll_x86::Op;
+use atoll_x86::flags::ARITH;
 use atoll_x86::state::mode;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -68,7 +69,7 @@ pub(crate) struct Emitter<'a, 'f> {
     budget: Variable,
     /// The virtual address of the head's page.
     base: Variable,
-    /// The arithmetic flags as bits, where a join needs them so.
+    /// Those arithmetic flags as bits that are looked at behind a join.
     bits: Variable,
     blocks: Vec<ir::Block>,
     /// The common end of all exits: (rip, budget, reason).
@@ -163,7 +164,7 @@ pub(crate) fn emit(
         at: 0,
         next: 0,
         op: Op::EMPTY,
-        flags_after: Need::Dead,
+        flags_after: Need::default(),
         spent: 0,
         dirty: 0,
         flags: Flags::Memory,
@@ -321,7 +322,7 @@ impl Emitter<'_, '_> {
             self.test_budget(budget, facts.cost, short);
         }
         self.load_regs(facts.live_in);
-        if self.form(i) == Form::Bits {
+        if let Form::Bits { .. } = self.form(i) {
             let bits = self.flag_bits_of_state();
             self.b.def_var(self.bits, bits);
         }
@@ -368,7 +369,8 @@ impl Emitter<'_, '_> {
     /// How the flags come into a block.
     fn form(&self, i: usize) -> Form {
         let facts = &self.flow.facts[i];
-        if facts.flags_in == Need::Dead {
+        let Need { exits, reads } = facts.flags_in;
+        if facts.flags_in.is_dead() {
             return Form::Dead;
         }
         let called = facts
@@ -381,9 +383,12 @@ impl Emitter<'_, '_> {
         {
             return Form::From(p);
         }
-        match facts.flags_in {
-            Need::Read => Form::Bits,
-            _ => Form::Memory,
+        match reads {
+            0 => Form::Memory,
+            _ => Form::Bits {
+                which: reads,
+                stored: exits && reads != ARITH,
+            },
         }
     }
 
@@ -400,7 +405,14 @@ impl Emitter<'_, '_> {
             Form::Dead => Flags::Dead,
             Form::From(p) => self.flags_out[p].clone(),
             Form::Memory => Flags::Memory,
-            Form::Bits => Flags::bits(self.b.use_var(self.bits)),
+            Form::Bits { which, stored } => {
+                let bits = self.b.use_var(self.bits);
+                if stored {
+                    Flags::Stored { bits, which }
+                } else {
+                    Flags::bits(bits)
+                }
+            }
         };
         if facts.tested {
             let short = self.exit_at(b.at, Leave::Budget);
@@ -445,7 +457,7 @@ impl Emitter<'_, '_> {
     fn settle(&mut self) {
         if self.spent != 0 {
             let budget = self.b.use_var(self.budget);
-            let budget = self.b.ins().iadd_imm_s(budget, -self.spent);
+            let budget = self.less(budget, self.spent);
             self.b.def_var(self.budget, budget);
             self.spent = 0;
         }
@@ -500,9 +512,12 @@ impl Emitter<'_, '_> {
                 match self.form(s) {
                     Form::Dead | Form::From(_) => {}
                     Form::Memory => self.sync_flags(),
-                    Form::Bits => {
-                        let bits = self.flag_value();
+                    Form::Bits { which, stored } => {
+                        let bits = self.flag_value(which);
                         self.b.def_var(self.bits, bits);
+                        if stored {
+                            self.sync_flags();
+                        }
                     }
                 }
                 let target = self.blocks[s];
@@ -575,7 +590,7 @@ impl Emitter<'_, '_> {
         let rip = self.rip_of(self.next);
         self.store_state(rip, abi::RIP_AT);
         let budget = self.b.use_var(self.budget);
-        let budget = self.b.ins().iadd_imm_s(budget, -(self.spent + 1));
+        let budget = self.less(budget, self.spent + 1);
         self.store_state(budget, abi::BUDGET);
         let op = Box::new(*op);
         let address = self.b.ins().iconst(types::I64, &raw const *op as i64);
@@ -601,10 +616,6 @@ impl Emitter<'_, '_> {
         match end {
             End::Call(Edge::Block(s)) => {
                 self.load_regs(self.flow.facts[s].live_in);
-                if self.form(s) == Form::Bits {
-                    let bits = self.flag_bits_of_state();
-                    self.flags = Flags::bits(bits);
-                }
                 self.go(Edge::Block(s));
             }
             End::Call(out) => self.go(out),
@@ -668,6 +679,10 @@ enum Form {
     From(usize),
     /// In the state.
     Memory,
-    /// In the variable `bits`.
-    Bits,
+    /// Those that an instruction looks at are in the variable `bits`; where exits want them all and these are not, all are in the state
+    /// as well.
+    Bits {
+        which: u64,
+        stored: bool,
+    },
 }

@@ -5,7 +5,7 @@
 
 use atoll_mmu::DATA_ENTRIES;
 use atoll_x86::Op;
-use atoll_x86::flags::{CF, DF, FlagOp, OF, PF, SF, ZF};
+use atoll_x86::flags::{CF, DF, FlagOp, OF, PF, SF, ZF, read_by};
 use atoll_x86::op::{AH, Cond, Kind, Reg, Width, ZERO};
 
 use super::asm::{
@@ -488,11 +488,13 @@ impl Code {
                 self.result_against_zero(k.w);
                 c as u8
             }
-            FlagOp::Sub | FlagOp::Add | FlagOp::Szp if of_result => {
+            FlagOp::Sub | FlagOp::Add | FlagOp::Szp | FlagOp::Inc | FlagOp::Dec if of_result => {
                 self.result_against_zero(k.w);
                 c as u8
             }
-            FlagOp::Szp if matches!(even, CC_O | CC_B) => {
+            FlagOp::Szp | FlagOp::Inc | FlagOp::Dec
+                if matches!(even, CC_O | CC_B) && k.op.packed() & read_by(c) != 0 =>
+            {
                 let bit = if even == CC_O { OF } else { CF };
                 self.asm.test_imm_mem(field(abi::FLAG_A), bit as i32);
                 CC_NE ^ odd
@@ -647,8 +649,8 @@ fn wanted(item: &Item, flags: bool) -> bool {
 /// Whether flags of this form follow from the part.
 fn reads_part(op: FlagOp, part: FlagPart) -> bool {
     match part {
-        FlagPart::A => matches!(op, FlagOp::Add | FlagOp::Sub | FlagOp::Szp),
-        FlagPart::B => matches!(op, FlagOp::Add | FlagOp::Sub),
+        FlagPart::A => op.reads_a(),
+        FlagPart::B => op.reads_b(),
         FlagPart::Result => true,
     }
 }

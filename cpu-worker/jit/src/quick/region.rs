@@ -17,7 +17,7 @@ use super::emit::{Code, Known, Transfer, field};
 use crate::abi::{self, Helper, Leave, Link, ran};
 use crate::compiler::Compiled;
 use crate::effects::{Class, class};
-use crate::flow::{Flow, Need};
+use crate::flow::Flow;
 use crate::plan::{Edge, End, Plan};
 use crate::thunks;
 
@@ -251,7 +251,7 @@ impl Region<'_> {
                 self.code.at = self.code.next;
                 break;
             }
-            match self.lifted(op, facts.flags_after[k] != Need::Dead) {
+            match self.lifted(op, !facts.flags_after[k].is_dead()) {
                 Some(t) => transfer = t,
                 None => self.call(op, false),
             }

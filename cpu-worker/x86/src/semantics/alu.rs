@@ -1,10 +1,10 @@
 //! Addition, subtraction, logic, comparison, and the atomic exchanges built on them.
 
 use crate::eval::Eval;
-use crate::flags::{AF, FlagOp, OF};
+use crate::flags::FlagOp;
 use crate::op::{Arg, Cond, Kind, Op, RAX, Width};
 
-use super::{destination, flag_bit, source, update};
+use super::{destination, source, update};
 
 /// ADD OR ADC SBB AND SUB XOR CMP TEST.
 #[inline(always)]
@@ -76,24 +76,10 @@ fn count<E: Eval>(e: &mut E, w: Width, a: E::V, up: bool) -> E::V {
     } else {
         e.sub(w, a, one)
     };
-    let (overflowed, nibble) = if up {
-        (w.sign(), 0)
-    } else {
-        (w.sign() - 1, 15)
-    };
     let carry = e.cond(Cond::B);
     let carry = e.b_to(Width::Q, carry);
-    let edge = e.imm(w, overflowed);
-    let of = e.eq(w, r, edge);
-    let of = flag_bit(e, of, OF.trailing_zeros());
-    let fifteen = e.imm(w, 15);
-    let low = e.and(w, r, fifteen);
-    let nibble = e.imm(w, nibble);
-    let af = e.eq(w, low, nibble);
-    let af = flag_bit(e, af, AF.trailing_zeros());
-    let bits = e.or(Width::Q, of, af);
-    let bits = e.or(Width::Q, bits, carry);
-    e.flags(FlagOp::Szp, w, bits, one, r);
+    let form = if up { FlagOp::Inc } else { FlagOp::Dec };
+    e.flags(form, w, carry, one, r);
     r
 }
 
