@@ -1,13 +1,15 @@
 //! The table of settings: each with its flag, its key in the machine file, its help and its effect.
 //!
 //! A machine file is the flags written down: one row serves both, so that neither can do what the
-//! other cannot.
+//! other cannot. What the rows do to the draft of a machine is in the modules below.
 
-use crate::chardev::{parse_chardev, parse_serial};
-use crate::cpu::{self, CpuModel};
-use crate::draft::{DeviceRequest, Draft, FrontRequest};
-use crate::drive::{parse_blockdev, parse_drive, take_slot};
-use crate::machine::{Cpu, CpuFeature, DebugItem, Engine, Initrd, PolicyChoice, RtcBase, Seed};
+mod board;
+mod devices;
+mod run;
+
+use crate::cpu;
+use crate::draft::Draft;
+use crate::machine::DebugItem;
 use crate::options::Options;
 use crate::problem::Origin;
 use crate::units;
@@ -73,42 +75,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "NAME",
         "the machine's name in messages",
-        Kind::Text(name),
+        Kind::Text(board::name),
     ),
     row(
         "memory",
         "m",
         "SIZE",
         "guest memory, such as 512M or 2G (default 512M)",
-        Kind::Group("size", memory),
+        Kind::Group("size", board::memory),
     ),
     row(
         "cpu",
         "",
         "MODEL[,+F,-F]",
         "atoll (default), max, or a model of QEMU's, with features switched on or off; help lists them",
-        Kind::Group("model", cpu),
+        Kind::Group("model", board::cpu),
     ),
     row(
         "smp",
         "",
         "1",
         "number of CPUs; there is one",
-        Kind::Group("cpus", smp),
+        Kind::Group("cpus", board::smp),
     ),
     row(
         "machine",
         "M",
         "pc|q35",
         "accepted for QEMU's sake: there is one board",
-        Kind::Group("type", machine),
+        Kind::Group("type", board::machine),
     ),
     row(
         "accel",
         "",
         "tcg",
         "accepted for QEMU's sake: Atoll always translates",
-        Kind::Group("accel", accel),
+        Kind::Group("accel", board::accel),
     ),
     row(
         "bios",
@@ -129,43 +131,49 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "FILE[ ARG...][,FILE[ ARG...]]...",
         "its initial RAM disk; for a Multiboot or PVH kernel its modules, with their arguments",
-        Kind::Text(initrd),
+        Kind::Text(board::initrd),
     ),
-    row("append", "", "TEXT", "its command line", Kind::Text(append)),
+    row(
+        "append",
+        "",
+        "TEXT",
+        "its command line",
+        Kind::Text(board::append),
+    ),
     row(
         "drive",
         "",
         "file=F,format=qcow2|raw[,if=virtio|none][,id=I][,cache=MODE][,readonly=on][,snapshot=on][,discard=ignore][,backing=F]...",
         "a disk; backing= names a backing file that the image may open, or a directory of them (may be repeated)",
-        Kind::Group("file", drive),
+        Kind::Group("file", devices::drive),
     ),
     row(
         "blockdev",
         "",
         "driver=D,node-name=N,...",
         "a disk without a device, in QEMU's newer spelling (also as JSON)",
-        Kind::Group("driver", blockdev),
+        Kind::Group("driver", devices::blockdev),
     ),
     row(
         "device",
         "",
         "virtio-blk-pci,drive=I[,serial=S][,addr=A] | isa-serial,chardev=I",
         "the device in front of a drive or a chardev",
-        Kind::Group("driver", device),
+        Kind::Group("driver", devices::device),
     ),
     row(
         "chardev",
         "",
         "stdio|pty|socket|file|null,id=I[,path=F][,server=on][,wait=off]",
         "the other end of a serial line",
-        Kind::Group("backend", chardev),
+        Kind::Group("backend", devices::chardev),
     ),
     row(
         "serial",
         "",
         "stdio|pty|unix:PATH,server[,nowait]|file:PATH|null|none|chardev:I",
         "the next serial port, COM1 first (default: COM1 on stdio)",
-        Kind::Text(serial),
+        Kind::Text(devices::serial),
     ),
     row(
         "nographic",
@@ -179,42 +187,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "none",
         "accepted for QEMU's sake: there is no display",
-        Kind::Text(display),
+        Kind::Text(devices::display),
     ),
     row(
         "parallel",
         "",
         "none",
         "accepted for QEMU's sake: there is no parallel port",
-        Kind::Text(parallel),
+        Kind::Text(devices::parallel),
     ),
     row(
         "vga",
         "",
         "none",
         "accepted for QEMU's sake: there is no display",
-        Kind::Text(display),
+        Kind::Text(devices::display),
     ),
     row(
         "monitor",
         "",
         "none",
         "accepted for QEMU's sake",
-        Kind::Text(monitor),
+        Kind::Text(devices::monitor),
     ),
     row(
         "net",
         "",
         "none",
         "accepted for QEMU's sake",
-        Kind::Text(network),
+        Kind::Text(devices::network),
     ),
     row(
         "nic",
         "",
         "none",
         "accepted for QEMU's sake",
-        Kind::Text(network),
+        Kind::Text(devices::network),
     ),
     row(
         "nodefaults",
@@ -256,42 +264,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "shift=N[,sleep=on|off]",
         "an instruction takes 2^N ns and nothing else is charged; sleep=off is --policy exact",
-        Kind::Group("shift", icount),
+        Kind::Group("shift", run::icount),
     ),
     row(
         "rtc",
         "",
         "base=utc|localtime|DATE",
         "what the guest's clock shows at the start (default 2026-01-01, so that runs are equal)",
-        Kind::Group("base", rtc),
+        Kind::Group("base", run::rtc),
     ),
     row(
         "seed",
         "",
         "N|random",
         "where the guest's random numbers come from (default 0)",
-        Kind::Text(seed),
+        Kind::Text(run::seed),
     ),
     row(
         "policy",
         "",
         "auto|exact|paced",
         "how virtual time follows the wall clock (default auto: paced with a terminal or socket, else exact)",
-        Kind::Text(policy),
+        Kind::Text(run::policy),
     ),
     row(
         "engine",
         "",
         "jit|interp|lockstep",
         "how instructions are run (default jit)",
-        Kind::Text(engine),
+        Kind::Text(run::engine),
     ),
     row(
         "debug",
         "d",
         "ITEM,...",
         "what to log: in_asm, exec, cpu, int, io, guest_errors, unimp, cpu_reset; help explains them",
-        Kind::Text(debug),
+        Kind::Text(run::debug),
     ),
     row(
         "debug-file",
@@ -347,7 +355,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "TIME",
         "virtual time between two hashes of the trail (default 100ms)",
-        Kind::Text(hash_every),
+        Kind::Text(run::hash_every),
     ),
     row(
         "enable-kvm",
@@ -472,16 +480,6 @@ fn duration(draft: &mut Draft, origin: &Origin, text: &str) -> Option<std::time:
     }
 }
 
-fn hash_every(draft: &mut Draft, origin: &Origin, text: &str) {
-    let every = duration(draft, origin, text);
-    if every.is_some_and(|every| every.as_micros() == 0) {
-        draft
-            .problems
-            .add(origin, "a hash at most every microsecond");
-    }
-    draft.hash_every = every;
-}
-
 /// A word out of a list.
 fn word<T: Copy>(draft: &mut Draft, origin: &Origin, text: &str, words: &[(&str, T)]) -> Option<T> {
     let found = words
@@ -494,395 +492,4 @@ fn word<T: Copy>(draft: &mut Draft, origin: &Origin, text: &str, words: &[(&str,
             .unknown(origin, "value", text, words.iter().map(|(word, _)| *word));
     }
     found
-}
-
-fn initrd(draft: &mut Draft, origin: &Origin, text: &str) {
-    let base = draft.base.clone();
-    let initrd = Initrd {
-        base,
-        text: text.to_owned(),
-    };
-    if initrd.files(|_| false).len() > Initrd::MAX_FILES {
-        draft
-            .problems
-            .add(origin, format!("at most {} files", Initrd::MAX_FILES));
-    }
-    draft.boot.initrd = Some(initrd);
-}
-
-/// QEMU's `NAME[,process=...]`.
-fn name(draft: &mut Draft, _: &Origin, text: &str) {
-    let first = text.split(',').next().unwrap_or(text);
-    draft.name = Some(first.strip_prefix("guest=").unwrap_or(first).to_owned());
-}
-
-fn memory(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    match options
-        .take("size", &mut draft.problems)
-        .as_deref()
-        .map(|text| units::size(text, 1 << 20))
-    {
-        Some(Ok(bytes)) => draft.memory = Some((origin, bytes)),
-        Some(Err(message)) => draft.problems.add(&origin, message),
-        None => draft.problems.add(&origin, "a size is missing"),
-    }
-    for key in ["slots", "maxmem"] {
-        options.refuse(
-            key,
-            "memory cannot be added to a running machine",
-            &mut draft.problems,
-        );
-    }
-    options.finish(&mut draft.problems);
-}
-
-/// `-cpu MODEL,+feature,-feature,feature=on`.
-fn cpu(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    let mut result = Cpu {
-        model: CpuModel::Atoll,
-        features: Vec::new(),
-    };
-    for (key, value) in options.drain() {
-        match (key.as_str(), value.as_deref()) {
-            ("model", Some("default" | "base")) => result.model = CpuModel::Atoll,
-            ("model", Some("host")) => {
-                let message = "the guest's CPU does not depend on the host's; write atoll or max";
-                draft.problems.add(&origin, message);
-            }
-            ("model", Some(name)) => match CpuModel::named(name) {
-                Some(model) => result.model = model,
-                None => {
-                    let known = CpuModel::ALL.map(CpuModel::name);
-                    draft.problems.unknown(&origin, "CPU model", name, known);
-                }
-            },
-            // Every feature is checked, and none is left out in silence.
-            ("check" | "enforce", None | Some("on")) => {}
-            ("features", Some(list)) => {
-                let features = list.split(',').filter(|feature| !feature.is_empty());
-                features
-                    .for_each(|feature| cpu_feature(draft, &origin, &mut result, feature, None));
-            }
-            (feature, value) => cpu_feature(draft, &origin, &mut result, feature, value),
-        }
-    }
-    draft.cpu = Some(result);
-}
-
-fn cpu_feature(draft: &mut Draft, origin: &Origin, cpu: &mut Cpu, text: &str, value: Option<&str>) {
-    let (name, on) = match (text.strip_prefix('+'), text.strip_prefix('-'), value) {
-        (Some(name), _, None) => (name, true),
-        (_, Some(name), None) => (name, false),
-        (None, None, None) => (text, true),
-        (_, _, Some(value)) => match units::boolean(value) {
-            Ok(on) => (text, on),
-            Err(message) => return draft.problems.add(origin, format!("{text}: {message}")),
-        },
-    };
-    match cpu::feature(name) {
-        Some(feature) if feature.offered => cpu.features.push(CpuFeature {
-            name: feature.name.to_owned(),
-            on,
-        }),
-        // What is not there is easily left out.
-        Some(_) if !on => {}
-        Some(feature) => {
-            let message = format!("{}: Atoll's CPU does not have this feature", feature.name);
-            draft.problems.add(origin, message);
-        }
-        None => draft
-            .problems
-            .unknown(origin, "CPU feature", name, cpu::spellings()),
-    }
-}
-
-fn smp(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    for key in ["cpus", "cores", "sockets", "threads", "maxcpus", "dies"] {
-        let Some(text) = options.take(key, &mut draft.problems) else {
-            continue;
-        };
-        if text != "1" {
-            let message = format!(
-                "{key}={text}: there is one virtual CPU; several will take turns by instruction \
-                 count, so that runs stay exact, but are not there yet"
-            );
-            draft.problems.add(&origin, message);
-        }
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn machine(draft: &mut Draft, mut options: Options) {
-    options.ignore(&[
-        "usb",
-        "graphics",
-        "vmport",
-        "dump-guest-core",
-        "mem-merge",
-        "smm",
-        "kernel-irqchip",
-    ]);
-    let origin = options.origin.clone();
-    if let Some(kind) = options.take("type", &mut draft.problems) {
-        let known = kind.starts_with("pc-i440fx") || kind.starts_with("pc-q35");
-        if !known && !["pc", "q35", "atoll"].contains(&kind.as_str()) {
-            draft
-                .problems
-                .unknown(&origin, "machine", &kind, ["pc", "q35", "atoll"]);
-        }
-    }
-    if let Some(kind) = options.take("accel", &mut draft.problems) {
-        accelerator(draft, &origin, &kind);
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn accel(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    options.ignore(&["thread", "tb-size", "split-wx", "one-insn-per-tb"]);
-    if let Some(kind) = options.take("accel", &mut draft.problems) {
-        accelerator(draft, &origin, &kind);
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn accelerator(draft: &mut Draft, origin: &Origin, text: &str) {
-    if !text.split(':').any(|choice| choice == "tcg") {
-        let message = format!("\"{text}\": Atoll translates every instruction, as QEMU's tcg does");
-        draft.problems.add(origin, message);
-    }
-}
-
-fn append(draft: &mut Draft, origin: &Origin, text: &str) {
-    draft.append = Some((origin.clone(), text.to_owned()));
-}
-
-fn drive(draft: &mut Draft, options: Options) {
-    let Some(request) = parse_drive(options, &draft.base.clone(), &mut draft.problems) else {
-        return;
-    };
-    if request.with_device {
-        draft.fronts.push(FrontRequest::OfDrive(draft.drives.len()));
-    }
-    draft.drives.push(request);
-}
-
-fn blockdev(draft: &mut Draft, options: Options) {
-    let node = parse_blockdev(options, &draft.base.clone(), &mut draft.problems);
-    if let Some(node) = node {
-        if draft.nodes.iter().any(|other| other.name == node.name) {
-            let message = format!("the node name \"{}\" is used twice", node.name);
-            draft.problems.add(&node.origin, message);
-        }
-        draft.nodes.push(node);
-    }
-}
-
-fn device(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    let kind = options
-        .take("driver", &mut draft.problems)
-        .unwrap_or_default();
-    match kind.as_str() {
-        "virtio-blk-pci" | "virtio-blk" | "virtio-blk-pci-non-transitional" => {
-            block_device(draft, options);
-        }
-        "isa-serial" => serial_device(draft, options),
-        "virtio-net-pci" | "virtio-net" | "e1000" | "rtl8139" => {
-            draft.problems.add(&origin, format!("{kind}: {NO_NETWORK}"));
-        }
-        other => {
-            let names = DEVICES.map(|(name, _)| name);
-            draft.problems.unknown(&origin, "device", other, names);
-        }
-    }
-}
-
-fn block_device(draft: &mut Draft, mut options: Options) {
-    let problems = &mut draft.problems;
-    let origin = options.origin.clone();
-    options.ignore(&[
-        "bus",
-        "bootindex",
-        "num-queues",
-        "queue-size",
-        "disable-legacy",
-        "disable-modern",
-        "werror",
-        "rerror",
-        "scsi",
-        "config-wce",
-        "write-zeroes",
-    ]);
-    let drive = options.take("drive", problems);
-    let request = DeviceRequest {
-        id: options.take("id", problems),
-        serial: options.take("serial", problems),
-        pci_slot: take_slot(&mut options, problems),
-        write_cache: options.take_bool("write-cache", problems),
-        discard: options.take_bool("discard", problems),
-        drive: drive.clone().unwrap_or_default(),
-        origin: origin.clone(),
-    };
-    if drive.is_none() {
-        problems.add(&origin, "virtio-blk-pci needs drive=ID");
-    } else {
-        draft.fronts.push(FrontRequest::Device(request));
-    }
-    options.finish(problems);
-}
-
-fn serial_device(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    options.ignore(&["id", "index", "iobase", "irq"]);
-    match options.take("chardev", &mut draft.problems) {
-        Some(id) => draft
-            .serials
-            .push((origin, crate::chardev::SerialRequest::Named(id))),
-        None => draft.problems.add(&origin, "isa-serial needs chardev=ID"),
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn chardev(draft: &mut Draft, options: Options) {
-    let origin = options.origin.clone();
-    let chardev = parse_chardev(options, &draft.base.clone(), &mut draft.problems);
-    draft
-        .chardevs
-        .extend(chardev.map(|chardev| (origin, chardev)));
-}
-
-fn serial(draft: &mut Draft, origin: &Origin, text: &str) {
-    let request = parse_serial(text, &draft.base.clone(), origin, &mut draft.problems);
-    draft
-        .serials
-        .extend(request.map(|request| (origin.clone(), request)));
-}
-
-fn display(draft: &mut Draft, origin: &Origin, text: &str) {
-    if text != "none" {
-        draft
-            .problems
-            .add(origin, format!("\"{text}\": {NO_DISPLAY}"));
-    }
-}
-
-fn monitor(draft: &mut Draft, origin: &Origin, text: &str) {
-    if text != "none" && text != "null" {
-        draft
-            .problems
-            .add(origin, format!("\"{text}\": {NO_MONITOR}"));
-    }
-}
-
-fn parallel(draft: &mut Draft, origin: &Origin, text: &str) {
-    if text != "none" {
-        let message = format!("\"{text}\": Atoll has no parallel port");
-        draft.problems.add(origin, message);
-    }
-}
-
-fn network(draft: &mut Draft, origin: &Origin, text: &str) {
-    if text != "none" {
-        draft
-            .problems
-            .add(origin, format!("\"{text}\": {NO_NETWORK}"));
-    }
-}
-
-fn icount(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    options.ignore(&["align"]);
-    match options.take("shift", &mut draft.problems).as_deref() {
-        Some("auto") => {
-            let message = "shift=auto follows the host's speed, and then no two runs are equal; \
-                           name a number";
-            draft.problems.add(&origin, message);
-        }
-        Some(text) => match units::number(text) {
-            Ok(shift) if shift <= 10 => draft.icount_shift = u8::try_from(shift).ok(),
-            _ => draft
-                .problems
-                .add(&origin, format!("shift: \"{text}\" is not from 0 to 10")),
-        },
-        None => draft.problems.add(&origin, "shift=N is missing"),
-    }
-    if let Some(sleep) = options.take_bool("sleep", &mut draft.problems) {
-        draft.icount_policy = Some(if sleep {
-            PolicyChoice::Paced
-        } else {
-            PolicyChoice::Exact
-        });
-    }
-    for key in ["rr", "rrfile", "rrsnapshot"] {
-        options.refuse(
-            key,
-            "recording is Atoll's own: --trail",
-            &mut draft.problems,
-        );
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn rtc(draft: &mut Draft, mut options: Options) {
-    let origin = options.origin.clone();
-    options.take_word(
-        "clock",
-        &[("vm", ()), ("host", ()), ("rt", ())],
-        &mut draft.problems,
-    );
-    options.take_word(
-        "driftfix",
-        &[("none", ()), ("slew", ())],
-        &mut draft.problems,
-    );
-    match options.take("base", &mut draft.problems).as_deref() {
-        None => {}
-        Some("utc") => draft.rtc = Some(RtcBase::HostUtc),
-        Some("localtime") => draft.rtc = Some(RtcBase::HostLocal),
-        Some(text) => match units::date(text) {
-            Some(seconds) => draft.rtc = Some(RtcBase::Epoch(seconds)),
-            None => {
-                let message = format!(
-                    "base: \"{text}\" is neither utc, localtime, nor a date such as \
-                     2026-01-01T12:00:00"
-                );
-                draft.problems.add(&origin, message);
-            }
-        },
-    }
-    options.finish(&mut draft.problems);
-}
-
-fn seed(draft: &mut Draft, origin: &Origin, text: &str) {
-    match (text, units::number(text)) {
-        ("random", _) => draft.seed = Some(Seed::Random),
-        (_, Ok(number)) => draft.seed = Some(Seed::Fixed(number)),
-        (_, Err(message)) => draft.problems.add(origin, message),
-    }
-}
-
-fn policy(draft: &mut Draft, origin: &Origin, text: &str) {
-    let words = [
-        ("auto", PolicyChoice::Auto),
-        ("exact", PolicyChoice::Exact),
-        ("paced", PolicyChoice::Paced),
-    ];
-    draft.policy = word(draft, origin, text, &words);
-}
-
-fn engine(draft: &mut Draft, origin: &Origin, text: &str) {
-    let words = Engine::ALL.map(|engine| (engine.name(), engine));
-    draft.engine = word(draft, origin, text, &words);
-}
-
-fn debug(draft: &mut Draft, origin: &Origin, text: &str) {
-    let words = DebugItem::ALL.map(|item| (item.name(), item));
-    for item in text.split(',') {
-        let item = word(draft, origin, item, &words);
-        draft.debug.items.extend(item);
-    }
 }
