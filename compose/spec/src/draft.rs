@@ -79,7 +79,7 @@ pub struct Draft {
     pub(crate) script: Option<PathBuf>,
     pub(crate) stats: Option<PathBuf>,
     pub(crate) trail: Option<PathBuf>,
-    pub(crate) hash_every: Option<Duration>,
+    pub(crate) hash_every: Option<(Origin, Duration)>,
 }
 
 impl Draft {
@@ -111,6 +111,7 @@ impl Draft {
             features: Vec::new(),
         };
         let policy = self.policy.or(self.icount_policy);
+        let hash_every = self.checked_hash_every();
         let machine = Machine {
             name: self.name.unwrap_or_else(|| "atoll".to_owned()),
             memory_bytes,
@@ -133,7 +134,7 @@ impl Draft {
             script: self.script,
             stats: self.stats,
             trail: self.trail,
-            hash_every: self.hash_every.unwrap_or(Duration::from_millis(100)),
+            hash_every,
         };
         (machine, self.problems)
     }
@@ -152,6 +153,17 @@ impl Draft {
             }
             self.boot.append = text;
         }
+    }
+
+    fn checked_hash_every(&mut self) -> Duration {
+        let Some((origin, every)) = self.hash_every.take() else {
+            return Duration::from_millis(100);
+        };
+        if self.trail.is_none() {
+            let message = "hashes are written to a trail, and there is none; add --trail FILE";
+            self.problems.add(&origin, message);
+        }
+        every
     }
 
     fn checked_memory(&mut self) -> u64 {

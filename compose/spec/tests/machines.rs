@@ -390,6 +390,13 @@ fn a_flag_lists_its_choices() {
 }
 
 #[test]
+fn hashes_need_a_trail_to_be_written_to() {
+    let refused = flags("-kernel k --hash-every 10ms").unwrap_err();
+    assert!(refused.contains("--trail FILE"), "{refused}");
+    flags("-kernel k --trail t --hash-every 10ms").unwrap();
+}
+
+#[test]
 fn the_help_names_every_flag() {
     let help = flags_help();
     for flag in [

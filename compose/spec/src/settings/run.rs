@@ -14,7 +14,7 @@ pub(super) fn hash_every(draft: &mut Draft, origin: &Origin, text: &str) {
             .problems
             .add(origin, "a hash at most every microsecond");
     }
-    draft.hash_every = every;
+    draft.hash_every = every.map(|every| (origin.clone(), every));
 }
 
 pub(super) fn icount(draft: &mut Draft, mut options: Options) {
