@@ -157,12 +157,12 @@ macro_rules! second_opinions {
 
 hand_tests! {
     segments gates tasks taskfaults v86 vme debug interrupts paging control smc
-    real long syscall doublefault tlb alignment dma system
+    real long syscall doublefault tlb alignment dma system smap
 }
 
 // Not those of what QEMU's translator leaves out: segment limits and rights.
 second_opinions! {
-    gates tasks v86 debug interrupts paging doublefault system
+    gates tasks v86 debug interrupts paging doublefault system smap
 }
 
 /// A fault in the delivery of a double fault shuts the processor down, which ends a machine that does not reboot.

@@ -205,11 +205,7 @@ fn push_long_gate_frame(
         sp = cpu.read_system(tr.base.wrapping_add(offset), 8)?;
         frame = vec![old_ss.selector as u64, old_sp, cs, rip];
     }
-    let access = if new_cpl == 3 {
-        atoll_mmu::Privilege::User
-    } else {
-        cpu.mmu.implicit()
-    };
+    let access = cpu.stack_access(new_cpl);
     for v in frame {
         sp = sp.wrapping_sub(8);
         cpu.write_memory_as(access, sp, 8, v)?;

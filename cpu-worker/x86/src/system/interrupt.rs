@@ -395,6 +395,18 @@ impl Cpu {
         Ok(sp)
     }
 
+    /// As whom the stack of privilege level `cpl` is written. Frames are not among the structures whose accesses are implicit, so what is
+    /// pushed below CPL 3 heeds EFLAGS.AC (SDM vol. 3A, 4.6.1); what is pushed on the way there from CPL 3 does not.
+    pub(crate) fn stack_access(&self, cpl: u8) -> Privilege {
+        if cpl == 3 {
+            Privilege::User
+        } else if self.state.cpl() == 3 {
+            self.mmu.implicit()
+        } else {
+            self.mmu.privilege()
+        }
+    }
+
     /// Writes a 64-bit frame, the last value at the highest address, and gives the new stack pointer.
     fn push_frame(
         &mut self,
@@ -403,11 +415,7 @@ impl Cpu {
         cpl: u8,
         event: Event,
     ) -> Result<u64, Stop> {
-        let access = if cpl == 3 {
-            Privilege::User
-        } else {
-            self.mmu.implicit()
-        };
+        let access = self.stack_access(cpl);
         let mut sp = stack;
         for v in frame.iter().rev().flatten() {
             sp = sp.wrapping_sub(8);
@@ -504,11 +512,7 @@ impl Cpu {
         event: impl Into<Ext>,
     ) -> Result<u64, Stop> {
         let ext = event.into().0;
-        let access = if cpl == 3 {
-            Privilege::User
-        } else {
-            self.mmu.implicit()
-        };
+        let access = self.stack_access(cpl);
         let mask = if ss.attr & attr::DB != 0 {
             0xffff_ffff
         } else {
