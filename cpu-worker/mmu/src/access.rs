@@ -267,8 +267,8 @@ impl Mmu {
         host
     }
 
-    /// Translates all of an access: the first page, how many bytes lie in it, and the second page if there is one. That every
-    /// byte's address is canonical is checked before any is translated.
+    /// Translates all of an access: the first page, how many bytes lie in it, and the second page if there is one. All that may be
+    /// wrong is found before anything is marked accessed or dirty.
     fn translate_all(
         &mut self,
         kind: Privilege,
@@ -278,16 +278,30 @@ impl Mmu {
     ) -> Result<(Found, u32, Option<Found>), MemStop> {
         self.touch(va, bytes, write);
         let first = ((PAGE - (va & OFFSET)) as u32).min(bytes);
-        if first != bytes && self.ends_behind(va) {
-            return Err(MemStop::NonCanonical);
-        }
-        let a = self.translate(kind, va, write)?;
         if first == bytes {
+            let a = self.translate(kind, va, write)?;
             return Ok((a, first, None));
         }
-        let next = self.next_page(va);
-        let b = self.translate(kind, next, write)?;
+        self.check(kind, va, bytes, write)?;
+        let a = self.translate(kind, va, write)?;
+        let b = self.translate(kind, self.next_page(va), write)?;
         Ok((a, first, Some(b)))
+    }
+
+    /// Whether an access of less than a page is permitted, devices included: leaves no trace.
+    ///
+    /// # Errors
+    /// [`MemStop::PageFault`] or [`MemStop::NonCanonical`] only.
+    pub fn check(&self, kind: Privilege, va: u64, bytes: u32, write: bool) -> Result<(), MemStop> {
+        let over_two_pages = (va & OFFSET) + u64::from(bytes) > PAGE;
+        if over_two_pages && self.ends_behind(va) {
+            return Err(MemStop::NonCanonical);
+        }
+        self.check_page(kind, va, write)?;
+        if over_two_pages {
+            self.check_page(kind, self.next_page(va), write)?;
+        }
+        Ok(())
     }
 
     /// Whether the page of `va` is the last that an access may lie in: no canonical address follows, or no address within the limit of

@@ -1,7 +1,7 @@
 //! [`Mmu`]: the current sets, the fill, and the code marks.
 
 use crate::access::MemStop;
-use crate::paging::{PagingRegs, Want, walk};
+use crate::paging::{PagingRegs, Walk, Want, walk};
 use crate::ram::Ram;
 use crate::tlb::{CODE_ENTRIES, DATA_ENTRIES, INVALID, Tlb, TlbEntry, slow};
 use crate::undo::Undo;
@@ -225,6 +225,15 @@ impl Mmu {
         })
     }
 
+    /// Whether [`Mmu::translate`] would permit this: leaves no trace.
+    pub(crate) fn check_page(&self, kind: Privilege, va: u64, write: bool) -> Result<(), MemStop> {
+        let slot = Tlb::<DATA_ENTRIES>::slot(Mmu::data_set(self.slot, kind), va);
+        if self.data_permits(slot, va, write) || self.data_permits(behind(false, slot), va, write) {
+            return Ok(());
+        }
+        self.walk(va, Want::data(kind, write)).map(|_| ())
+    }
+
     fn data_permits(&self, slot: usize, va: u64, write: bool) -> bool {
         let e = self.data_tlb.get(slot);
         let tag = if write { e.write } else { e.read };
@@ -277,13 +286,7 @@ impl Mmu {
         va: u64,
         write: bool,
     ) -> Result<(), MemStop> {
-        let want = Want {
-            write,
-            fetch: false,
-            user: kind == Privilege::User,
-            smap: kind == Privilege::Smap,
-        };
-        let (page, attr, writable) = self.walk_and_commit(va, want)?;
+        let (page, attr, writable) = self.walk_and_commit(va, Want::data(kind, write))?;
         let tag = va & !OFFSET;
         let mut e = TlbEntry {
             read: tag,
@@ -319,13 +322,16 @@ impl Mmu {
         !self.regs.four_level() || ((va << 16) as i64 >> 16) as u64 == va
     }
 
-    /// Walks, and sets accessed and dirty bits: (page, attributes, writable without another walk).
-    fn walk_and_commit(&mut self, va: u64, want: Want) -> Result<(u64, u64, bool), MemStop> {
+    fn walk(&self, va: u64, want: Want) -> Result<Walk, MemStop> {
         if !self.is_canonical(va) {
             return Err(MemStop::NonCanonical);
         }
-        let w = walk(&self.ram, &self.regs, va, want)
-            .map_err(|code| MemStop::PageFault { va, code })?;
+        walk(&self.ram, &self.regs, va, want).map_err(|code| MemStop::PageFault { va, code })
+    }
+
+    /// Walks, and sets accessed and dirty bits: (page, attributes, writable without another walk).
+    fn walk_and_commit(&mut self, va: u64, want: Want) -> Result<(u64, u64, bool), MemStop> {
+        let w = self.walk(va, want)?;
         for u in w.used.iter().filter(|u| u.old != u.new) {
             self.store_physical(u.address, &u.new.to_le_bytes()[..u.bytes as usize]);
         }

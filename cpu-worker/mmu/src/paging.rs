@@ -4,6 +4,7 @@
 //! access is permitted, so a fault leaves the tables as they were. PAE's four top entries are registers, which
 //! [`Mmu::read_pdptes`](crate::Mmu::read_pdptes) reads and checks when CR3 and the like are written.
 
+use crate::mmu::Privilege;
 use crate::ram::Ram;
 use crate::tlb::attr;
 use crate::{OFFSET, PAGE};
@@ -101,6 +102,18 @@ pub(crate) struct Want {
     pub(crate) user: bool,
     /// User pages are out of bounds for this supervisor data access.
     pub(crate) smap: bool,
+}
+
+impl Want {
+    /// A data access.
+    pub(crate) fn data(kind: Privilege, write: bool) -> Want {
+        Want {
+            write,
+            fetch: false,
+            user: kind == Privilege::User,
+            smap: kind == Privilege::Smap,
+        }
+    }
 }
 
 /// Error-code bits (SDM vol. 3A, 4.7).

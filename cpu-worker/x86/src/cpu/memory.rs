@@ -248,12 +248,14 @@ impl Cpu {
         self.mmu.load_physical(pa, 1).is_none()
     }
 
-    /// Makes sure that a store of `bytes` over two pages can be done in pieces: both pages are checked before either is written.
+    /// Makes sure that what is stored in pieces, less than a page in all, can be stored. What is not written in the end is neither marked
+    /// dirty nor met by a breakpoint.
     #[cold]
     pub(crate) fn check_store(&mut self, va: u64, bytes: u32) -> Result<(), Stop> {
-        let place = self.mmu.prepare_write(va, bytes);
-        self.note_code_writes();
-        place.map(|_| ()).map_err(|stop| self.memory_fault(stop))
+        let kind = self.mmu.privilege();
+        self.mmu
+            .check(kind, va, bytes, true)
+            .map_err(|stop| self.memory_fault(stop))
     }
 
     /// #GP or #SS for an access that is made in pieces and runs out of the addresses that there are: before any of them is made.

@@ -60,8 +60,7 @@ pub fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Done {
 /// as on many CPUs, all must be writable.
 pub(super) fn masked_store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Done {
     let base = cpu.ea(op, data.len() as u32)?;
-    cpu.load_rmw(Width::Q, base)?;
-    cpu.load_rmw(Width::Q, base.wrapping_add(data.len() as u64 - 8))?;
+    cpu.check_store(base, data.len() as u32)?;
     for (i, &byte) in data.iter().enumerate() {
         if mask[i] & 0x80 != 0 {
             cpu.store(Width::B, base.wrapping_add(i as u64), byte.into())?;

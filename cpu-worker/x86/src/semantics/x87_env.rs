@@ -189,7 +189,7 @@ fn load_environment(cpu: &mut Cpu, w: Width, address: u64) -> core::result::Resu
 
 /// Everything is checked for writing, then everything is written.
 fn store_environment(cpu: &mut Cpu, w: Width, address: u64, bytes: u64) -> Result {
-    super::xsave::probe_write(cpu, address, bytes)?;
+    cpu.check_store(address, bytes as u32)?;
     for (i, v) in environment(cpu, w).into_iter().enumerate() {
         let at = i as u64 * u64::from(w.bytes());
         cpu.store(w, address.wrapping_add(at), u64::from(v) & w.mask())?;

@@ -68,17 +68,6 @@ fn store(cpu: &mut Cpu, base: u64, offset: u64, v: u64) -> Done {
     cpu.store(Width::Q, base.wrapping_add(offset), v)
 }
 
-/// Makes sure that `bytes` from `base`, less than a page, can be written: a byte of each of its pages tells.
-pub(super) fn probe_write(cpu: &mut Cpu, base: u64, bytes: u64) -> Done {
-    const PAGE: u64 = 4096;
-    cpu.load_rmw(Width::B, base)?;
-    let last = base.wrapping_add(bytes - 1) & !(PAGE - 1);
-    if last != base & !(PAGE - 1) {
-        cpu.load_rmw(Width::B, last)?;
-    }
-    Ok(())
-}
-
 /// The area's address, aligned or #GP(0).
 fn area(cpu: &mut Cpu, op: &Op, bytes: u64, align: u64) -> Result<u64, Stop> {
     let base = cpu.ea(op, bytes as u32)?;
@@ -163,7 +152,7 @@ pub fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
     let base = area(cpu, op, LEGACY_BYTES, 16)?;
     let n = xmm_count(op);
     // All of the image must be writable, also what is not written.
-    probe_write(cpu, base, 512)?;
+    cpu.check_store(base, LEGACY_BYTES as u32)?;
     store_x87(cpu, base, op.width == Width::Q)?;
     store_mxcsr(cpu, base)?;
     let xmm = cpu.state.xmm;
@@ -237,7 +226,7 @@ fn store_components(cpu: &mut Cpu, op: &Op, base: u64, components: u64) -> Done 
 fn save_standard(cpu: &mut Cpu, op: &Op, optimised: bool) -> Done {
     let asked = extended_ready(cpu)?;
     let base = area(cpu, op, area_bytes(asked), 64)?;
-    probe_write(cpu, base, area_bytes(asked))?;
+    cpu.check_store(base, area_bytes(asked) as u32)?;
     let used = in_use(cpu, op);
     let old = load(cpu, base, HEADER)?;
     store_components(cpu, op, base, if optimised { asked & used } else { asked })?;
@@ -259,7 +248,7 @@ pub fn xsaveopt(cpu: &mut Cpu, op: &Op) -> Done {
 pub fn xsavec(cpu: &mut Cpu, op: &Op) -> Done {
     let asked = extended_ready(cpu)?;
     let base = area(cpu, op, area_bytes(asked), 64)?;
-    probe_write(cpu, base, area_bytes(asked))?;
+    cpu.check_store(base, area_bytes(asked) as u32)?;
     let mut used = in_use(cpu, op);
     if cpu.state.mxcsr != MXCSR_DEFAULT {
         used |= COMPONENT_SSE;

@@ -84,6 +84,7 @@ pub(crate) fn store_table(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     };
     let w = base_width(op);
     let at = cpu.ea(op, 2 + w.bytes())?;
+    cpu.check_store(at, 2 + w.bytes())?;
     cpu.store(Width::W, at, t.limit as u64)?;
     cpu.store(w, at.wrapping_add(2), t.base & w.mask())
 }
