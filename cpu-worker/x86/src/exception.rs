@@ -34,6 +34,8 @@ pub struct Fault {
     pub cr2: u64,
     /// #GP(0) for an address that is not canonical: #SS(0) if the access went through SS, which who knows the instruction sees to.
     pub non_canonical: bool,
+    /// IRET met it.
+    pub ends_nmi: bool,
 }
 
 impl Fault {
@@ -44,6 +46,7 @@ impl Fault {
             code: None,
             cr2: 0,
             non_canonical: false,
+            ends_nmi: false,
         }
     }
     /// A fault with an error code.
@@ -53,6 +56,7 @@ impl Fault {
             code: Some(code),
             cr2: 0,
             non_canonical: false,
+            ends_nmi: false,
         }
     }
     /// #UD.

@@ -184,7 +184,7 @@ pub struct State {
     pub mtrr_def_type: u64,
     pub mtrr_fixed: [u64; 11],
     pub mtrr_variable: [u64; 16],
-    /// Interrupts are held off until after the next instruction (STI, MOV SS, POP SS): the value of `instructions shadowed`.
+    /// What the next instruction is shielded from, or preceded by: [`crate::cpu::SHADOW_STI`] and the like.
     pub shadow: u32,
     pub halted: u32,
     /// NMIs are blocked until IRET.
@@ -193,6 +193,8 @@ pub struct State {
     pub a20: u32,
     /// MONITOR has armed an address, and no event came since.
     pub monitor: u32,
+    /// One more than the RIP of the string instruction that was last seen between two iterations; zero when it has ended.
+    pub between: u64,
     /// State of the seeded RDRAND/RDSEED generator (xorshift128+ or better; see the instruction).
     pub rng: [u64; 4],
 }
@@ -210,6 +212,10 @@ impl State {
     #[inline(always)]
     pub fn segment(&self, seg: Seg) -> &Segment {
         &self.seg[seg as usize]
+    }
+    /// Whether the instruction at RIP is a string instruction with iterations behind it and iterations to come.
+    pub(crate) fn is_between(&self) -> bool {
+        self.between == self.rip().wrapping_add(1)
     }
     /// The current privilege level: SS.DPL (0 in real mode, 3 in virtual-8086 mode).
     #[inline(always)]

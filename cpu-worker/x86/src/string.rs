@@ -72,14 +72,27 @@ fn repeat(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         counted = 0;
         count -= done;
         cpu.set_reg(w, RCX, count);
-        if ends(cpu, op) {
+        let over = count == 0 || ends(cpu, op);
+        if over {
+            cpu.state.between = 0;
             break;
         }
-        if stepping && count != 0 {
+        cpu.state.between = place(cpu, op).wrapping_add(1);
+        if stepping {
             return Err(Stop::Again);
         }
     }
     Ok(())
+}
+
+/// The RIP of the instruction that runs.
+fn place(cpu: &Cpu, op: &Op) -> u64 {
+    let rip = cpu.state.rip().wrapping_sub(op.len.into());
+    if cpu.state.mode & mode::LONG != 0 {
+        rip
+    } else {
+        rip & 0xffff_ffff
+    }
 }
 
 /// Whether the comparison just made ends a REPE or REPNE.

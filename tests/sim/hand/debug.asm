@@ -1,37 +1,6 @@
 ; Single steps, hardware breakpoints, RF, and what holds traps off (SDM vol. 3B, 18.2, 18.3; vol. 3A, 6.8.3).
 %include "lib.inc"
-
-B_EXEC  equ 0
-B_WRITE equ 1
-B_PORT  equ 2
-B_RW    equ 3
-
-; BREAK n, address, kind, length - 1: sets a breakpoint, alone.
-%macro BREAK 4
-    mov eax, %2
-    mov dr%1, eax
-    mov eax, 0x400 | (2 << (2 * (%1))) | (((%3) | (%4) << 2) << (16 + 4 * (%1)))
-    mov dr7, eax
-%endmacro
-
-; The bits of DR6 that say why.
-%macro SHOW_DR6 0
-    mov eax, [f_dr6]
-    and eax, 0xe00f
-    SHOW "dr6", eax
-%endmacro
-
-; TRACE: from the instruction after the next on each one traps; COUNTED prints how many did.
-%macro TRACE 0
-    mov dword [hook], count
-    mov dword [traps], 0
-    push dword 0x102
-    popfd
-%endmacro
-%macro UNTRACE 0
-    push dword 2
-    popfd
-%endmacro
+%include "debug.inc"
 
 test_main:
     xor eax, eax
@@ -375,10 +344,6 @@ near_return:
 just_return:
     iretd
 
-; Counts and goes on.
-count:
-    inc dword [traps]
-    jmp resume
 ; Counts, and lets the instruction at the breakpoint pass.
 skip:
     inc dword [traps]
@@ -389,7 +354,3 @@ once:
     mov dword [hook], 0
     or dword [esp + 16], 1 << 16
     jmp resume
-
-    align 4096
-traps:  dd 0
-    align 4096

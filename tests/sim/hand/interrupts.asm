@@ -128,6 +128,74 @@ test_main:
     SHOW "nmis", ecx
 ;>   nested=00000001
     SHOW "nested", edx
+; So is one that faults, and the NMI that waits comes before the first instruction of the fault's handler.
+;> iret that faults ends the block: ok
+    PROBE
+    mov dword [nmi_inner], 3
+    GATE idt + 13 * 8, CODE, AT(faulted), 0x8e, 0
+    xor ecx, ecx
+    xor edx, edx
+    NMI
+    nop
+    nop
+    ud2
+faulted:
+    mov ebx, ecx
+    END "iret that faults ends the block"
+    GATE idt + 13 * 8, CODE, AT(stubs + 13 * 16), 0x8e, 0
+    mov dword [nmi_depth], 0
+;>   nmis=00000002
+;q>   nmis=00000001
+    SHOW "nmis", ebx
+;> sti, then a load of SS: ok
+    PROBE
+    xor ecx, ecx
+    mov eax, DATA
+    SELF 0x60
+    sti
+    mov ss, eax
+    mov ebx, ecx
+    mov edx, ecx
+    cli
+    END "sti, then a load of SS"
+;>   in the shadow=00000000
+;q>   in the shadow=00000002
+    SHOW "in the shadow", ebx
+;>   behind=00000001
+;q>   behind=00000002
+    SHOW "behind", edx
+;> a load of SS, then sti: ok
+    PROBE
+    xor ecx, ecx
+    mov eax, DATA
+    SELF 0x60
+    mov ss, eax
+    sti
+    mov ebx, ecx
+    mov edx, ecx
+    cli
+    END "a load of SS, then sti"
+;>   in the shadow=00000000
+;q>   in the shadow=00000001
+    SHOW "in the shadow", ebx
+;>   behind=00000001
+    SHOW "behind", edx
+; An interrupt between two iterations saves RF, so that a breakpoint at the string instruction is not met again (vol. 3B, 18.3.1.1).
+;> an interrupt within a string instruction: ok
+;>   rf=00010000
+;q>   rf=00000000
+    PROBE
+    GATE idt + 0x61 * 8, CODE, AT(within), 0x8e, 0
+    mov dword [APIC + 0x3e0], 0xb       ; divided by 1
+    mov dword [APIC + 0x320], 0x61
+    sti
+    mov dword [APIC + 0x380], 2000
+    mov edi, SCRATCH
+    mov ecx, 0x40000
+    rep stosb
+    cli
+    END "an interrupt within a string instruction"
+    SHOW "rf", [within_flags]
 ;> the task priority holds off: ok
     PROBE
     xor ecx, ecx
@@ -151,12 +219,22 @@ test_main:
     call make_idt
     ret
 
+; Notes RF.
+within:
+    push eax
+    mov eax, [esp + 12]
+    and eax, 0x10000
+    mov [within_flags], eax
+    mov dword [APIC + 0xb0], 0
+    pop eax
+    iretd
 counter:
     inc ecx
     mov dword [APIC + 0xb0], 0
     iretd
 
-; Counts in ECX; EDX counts those that came within another. The first may send another, and may make an IRET of its own.
+; Counts in ECX; EDX counts those that came within another. The first may send another, and may make an IRET of its own,
+; or one that faults.
 nmi:
     inc ecx
     cmp dword [nmi_depth], 0
@@ -171,6 +249,13 @@ nmi:
     NMI
     nop
     nop
+    cmp dword [nmi_inner], 3
+    jne .whole
+    pushfd
+    push dword 0xfff8
+    push dword .end
+    iretd
+.whole:
     cmp dword [nmi_inner], 2
     jne .end
     pushfd
@@ -184,4 +269,5 @@ nmi:
     align 4096
 nmi_depth:  dd 0
 nmi_inner:  dd 0
+within_flags: dd 0
     align 4096

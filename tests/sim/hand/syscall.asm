@@ -210,18 +210,6 @@ test_main:
     o64 sysexit
     bits 32
     END "sysexit in ring 3"
-;> syscall with TF cleared by the mask does not trap inside: #01(0000)+00
-    PROBE
-    LONG
-    TARGETS AT(target), AT(target), 0x100
-    USER64 .user7, UCODE64, 0x302
-.user7:
-    ; The first instruction here traps after it: let it be the SYSCALL, whose SYSRET brings TF back.
-    syscall
-    nop
-    HERE
-    bits 32
-    END "syscall with TF cleared by the mask does not trap inside"
     ret
 
     bits 64

@@ -21,6 +21,12 @@ pub const SHADOW_SS: u32 = 2;
 /// Added to [`SHADOW_SS`]: a data breakpoint was met, and its trap comes when the shadow ends.
 pub(crate) const SHADOW_TRAP: u32 = 4;
 
+/// [`State::shadow`] after SYSCALL and SYSRET that leave TF set: the single-step trap comes before the next instruction.
+pub(crate) const SHADOW_STEP: u32 = 8;
+
+/// DR7.GD: an access to a debug register is #DB.
+pub(crate) const DR7_GD: u64 = 1 << 13;
+
 /// The enable bits of DR7.
 pub(crate) const DR7_ENABLED: u64 = 0xff;
 
@@ -32,8 +38,8 @@ pub struct Cpu {
     /// The details of the last [`Stop::Fault`].
     pub fault: Fault,
     pub model: Model,
-    /// Interrupts and exceptions delivered.
-    pub events: u64,
+    /// Counts what no single-step trap follows: entries of handlers, SYSCALL and SYSRET.
+    pub(crate) no_step: u64,
     /// Port and bytes of the last access to a port, for breakpoints.
     pub(crate) last_port: Option<(u16, u32)>,
     pub bus: Box<dyn Bus>,
@@ -72,7 +78,7 @@ impl Cpu {
             mmu,
             fault: Fault::UD,
             model,
-            events: 0,
+            no_step: 0,
             last_port: None,
             bus,
             watch: None,
@@ -167,6 +173,13 @@ impl Cpu {
         let s = &mut self.state;
         if s.rflags & flags::IF != 0 && self.bus.interrupt_pending(&mut s.clock) {
             s.clock.attention |= attention::INTERRUPT;
+        }
+    }
+
+    /// The handler of an NMI is over: the next one may come.
+    pub(crate) fn end_nmi(&mut self) {
+        if std::mem::take(&mut self.state.nmi_blocked) != 0 {
+            self.nmi_unblocked();
         }
     }
 

@@ -90,6 +90,7 @@ impl Default for State {
             nmi_blocked: 0,
             a20: 1,
             monitor: 0,
+            between: 0,
             rng: [0; 4],
         };
         state.gdtr.limit = 0xffff;
@@ -156,6 +157,7 @@ impl State {
             self.nmi_blocked as u64,
             self.a20 as u64,
             self.monitor as u64,
+            self.between,
         ];
         let arrays = [
             &words[..],

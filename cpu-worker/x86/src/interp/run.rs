@@ -10,7 +10,7 @@ use super::blocks::{BlockCache, NONE};
 use super::signed_48;
 use crate::bus::attention;
 use crate::cpu::{Cpu, cut};
-use crate::exception::{Fault, Stop, Vector};
+use crate::exception::{Fault, Stop};
 use crate::op::{Kind, Op, RIP, RSP, Seg};
 use crate::state::mode;
 
@@ -296,6 +296,9 @@ impl BlockCache {
         if cpu.state.clock.budget <= 0 {
             return Some(Exit::Budget);
         }
+        if let Some(done) = cpu.take_step() {
+            return done.err().map(|_| Exit::Shutdown);
+        }
         // Before the fetch, which may fault (SDM vol. 3A, table 6-2).
         if cpu.meets_code_breakpoint() {
             cpu.state.clock.budget -= 1;
@@ -361,7 +364,10 @@ impl Cpu {
     /// Completes the fault of `op`: a non-canonical address through the stack segment is #SS.
     pub fn settle_fault(&mut self, op: &Op) {
         if self.fault.non_canonical && (op.seg == Seg::Ss || self.refused_by_stack(op)) {
-            self.fault = Fault::with_code(Vector::Stack, 0);
+            self.fault = Fault {
+                ends_nmi: self.fault.ends_nmi,
+                ..Fault::SS0
+            };
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::run::{Exit, Flow, execute, stopped};
 use crate::bus::attention;
-use crate::cpu::{Cpu, DR7_ENABLED, SHADOW_SS, SHADOW_TRAP};
+use crate::cpu::{Cpu, DR7_ENABLED, SHADOW_SS, SHADOW_STEP, SHADOW_TRAP};
 use crate::exception::Stop;
 use crate::flags::{RF, TF};
 use crate::op::Op;
@@ -33,7 +33,7 @@ impl Cpu {
     pub fn step(&mut self, op: &Op) -> Option<Exit> {
         let flags = self.state.rflags;
         let shadow = std::mem::take(&mut self.state.shadow);
-        // RF is good for one instruction; one that goes on later, or faults, keeps it.
+        // RF is good for one instruction.
         if flags & RF != 0 {
             self.state.rflags &= !RF;
             self.update_mode();
@@ -42,13 +42,11 @@ impl Cpu {
         self.last_port = None;
         self.mmu.take_touched();
         self.state.clock.attention &= !attention::DEBUG;
-        let (cpl, events) = (self.state.cpl(), self.events);
-        let mut again = false;
+        let no_step = self.no_step;
         let exit = match execute(self, std::slice::from_ref(op)) {
             Flow::Budget => Some(Exit::Budget),
             Flow::Stopped(Stop::Again, rip, _) => {
                 self.state.set_rip(rip);
-                again = true;
                 None
             }
             Flow::Stopped(Stop::Halt, ..) => Some(Exit::Halt),
@@ -59,25 +57,19 @@ impl Cpu {
             }
             Flow::End | Flow::Attention => None,
         };
-        // Entering a handler or the kernel with TF cleared swallows the trap.
-        let entered =
-            self.events != events || self.state.cpl() < cpl && self.state.rflags & TF == 0;
+        let swallowed = self.no_step != no_step;
         let met = watching && self.meets_access_breakpoint();
         let held = self.state.shadow & SHADOW_SS != 0;
         if held && met {
             self.state.shadow |= SHADOW_TRAP;
         }
-        let single = flags & TF != 0 && !entered && !held;
+        let single = flags & TF != 0 && !swallowed && !held;
         let trap = single || met && !held || shadow & SHADOW_TRAP != 0;
-        if again && (trap || flags & RF != 0) {
-            self.state.rflags |= RF;
-            self.update_mode();
-        }
         self.end_step(shadow);
         if !trap || exit == Some(Exit::Budget) {
             return exit;
         }
-        if single {
+        if single || self.state.shadow & SHADOW_STEP != 0 {
             self.state.dr[6] |= DR6_BS;
         }
         self.debug_trap()
@@ -99,10 +91,23 @@ impl Cpu {
         }
     }
 
-    /// Whether an instruction breakpoint is set at RIP and neither RF nor a load of SS just before hides it; noted in DR6.
+    /// The single-step trap that SYSCALL or SYSRET left behind, if there is one: it is delivered.
+    pub(super) fn take_step(&mut self) -> Option<Result<(), Stop>> {
+        let shadow = self.state.shadow;
+        if shadow & SHADOW_STEP == 0 {
+            return None;
+        }
+        self.state.shadow = 0;
+        self.end_step(shadow);
+        self.state.dr[6] |= DR6_BS;
+        Some(self.deliver_debug_trap())
+    }
+
+    /// Whether an instruction breakpoint is set at RIP, which neither RF hides, nor a load of SS just before, nor that a string instruction
+    /// goes on there; noted in DR6.
     pub(super) fn meets_code_breakpoint(&mut self) -> bool {
         let s = &self.state;
-        let hidden = s.rflags & RF != 0 || s.shadow & SHADOW_SS != 0;
+        let hidden = s.rflags & RF != 0 || s.shadow & SHADOW_SS != 0 || s.is_between();
         if s.dr[7] & DR7_ENABLED == 0 || hidden {
             return false;
         }
@@ -119,8 +124,9 @@ impl Cpu {
         };
         self.note_breakpoints(|kind, bytes, address| {
             let base = address & !(bytes - 1);
-            let covers =
-                |at: u64, len: u32| at < base + bytes && base < at.wrapping_add(len.into());
+            let covers = |at: u64, len: u32| {
+                at.wrapping_sub(base) < bytes || base.wrapping_sub(at) < len.into()
+            };
             match kind {
                 kind::CODE => false,
                 kind::PORT => ports.is_some_and(|(port, n)| covers(port.into(), n)),

@@ -2,7 +2,7 @@
 
 use atoll_mmu::PHYS_BITS;
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, DR7_GD};
 use crate::eval::Eval;
 use crate::exception::{Fault, Stop, Vector};
 use crate::features::Features;
@@ -19,8 +19,6 @@ const CR3_KEEP: u64 = 1 << 63;
 /// DR6 bits that always read as one, and those that can be written.
 const DR6_ONES: u64 = 0xffff_0ff0;
 const DR6_WRITABLE: u64 = 0xe00f;
-/// DR7.GD: an access to a debug register is #DB.
-const DR7_GD: u64 = 1 << 13;
 
 fn width(op: &Op) -> Width {
     if op.has(crate::op::OpFlags::LONG) {
@@ -173,7 +171,6 @@ impl Cpu {
         };
         self.require_cpl0()?;
         if self.state.dr[7] & DR7_GD != 0 {
-            self.state.dr[7] &= !DR7_GD;
             self.state.dr[6] |= 1 << 13;
             return Err(self.raise(Fault::new(Vector::Debug)));
         }

@@ -8,7 +8,7 @@ use atoll_mmu::Privilege;
 use super::descriptor::{Descriptor, kind, selector_code};
 use super::segments::null_segment;
 use crate::bus::{attention, rehearsal};
-use crate::cpu::{Cpu, Delivery};
+use crate::cpu::{Cpu, DR7_GD, Delivery};
 use crate::exception::{Fault, Stop, Vector};
 use crate::flags::{IF, IOPL, NT, RF, TF, VIF, VM};
 use crate::interp::signed_48;
@@ -70,13 +70,10 @@ impl Cpu {
     /// # Errors
     /// [`Stop::Shutdown`]: a triple fault.
     pub fn deliver_fault(&mut self) -> Result<(), Stop> {
-        let fault = self.fault;
-        let source = if fault.vector == Vector::Debug {
-            Source::Trap
-        } else {
-            Source::Fault
-        };
-        self.deliver_exception(fault, source)
+        if self.fault.ends_nmi {
+            self.end_nmi();
+        }
+        self.deliver_exception(self.fault, Source::Fault)
     }
 
     /// Delivers a maskable interrupt.
@@ -173,7 +170,13 @@ impl Cpu {
             self.state.shadow = 0;
             self.state.halted = 0;
             self.state.monitor = 0;
-            self.events += 1;
+            self.state.between = 0;
+            self.no_step += 1;
+            // The handler of a debug exception may use the debug registers.
+            let exception = matches!(event.source, Source::Fault | Source::Trap | Source::Icebp);
+            if exception && event.vector == Vector::Debug as u8 {
+                self.state.dr[7] &= !DR7_GD;
+            }
             self.update_mode();
             self.show(event, from);
         }
@@ -201,10 +204,11 @@ impl Cpu {
         self.raise(Fault::with_code(vector, code))
     }
 
-    /// RFLAGS as it is saved.
+    /// RFLAGS as it is saved: with RF for a fault, and for what comes between two iterations of a string instruction (SDM vol. 3B,
+    /// 18.3.1.1).
     fn saved_flags(&self, event: Event) -> u64 {
         let flags = self.state.eflags();
-        if event.source == Source::Fault {
+        if event.source == Source::Fault || self.state.is_between() {
             flags | RF
         } else {
             flags
@@ -262,7 +266,7 @@ impl Cpu {
         self.push_paragraph_frame(flags)?;
         self.state.rflags &= !(cleared | TF | RF);
         self.jump_to_paragraph(target);
-        self.events += 1;
+        self.no_step += 1;
         self.update_mode();
         Ok(())
     }

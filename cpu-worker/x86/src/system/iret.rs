@@ -142,8 +142,17 @@ impl Cpu {
     }
 }
 
-/// IRET, IRETD, IRETQ.
+/// IRET, IRETD, IRETQ. It unblocks NMIs even if it faults (SDM vol. 3A, 6.7.1), but then only when the fault is delivered: until then
+/// nothing has happened.
 pub(crate) fn iret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let done = iret_by_mode(cpu, op);
+    if done.is_err() {
+        cpu.fault.ends_nmi = true;
+    }
+    done
+}
+
+fn iret_by_mode(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     if cpu.state.mode & mode::PROTECTED == 0 {
         return iret_real(cpu, op);
     }
@@ -282,9 +291,7 @@ fn return_to_v86(
 }
 
 fn finish(cpu: &mut Cpu) {
-    if std::mem::take(&mut cpu.state.nmi_blocked) != 0 {
-        cpu.nmi_unblocked();
-    }
+    cpu.end_nmi();
     cpu.update_mode();
     cpu.interrupts_unmasked();
     if cpu.state.rflags & flags::RF != 0 {

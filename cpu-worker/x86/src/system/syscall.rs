@@ -1,8 +1,8 @@
 //! SYSCALL, SYSRET, SYSENTER, SYSEXIT and SWAPGS.
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, SHADOW_STEP};
 use crate::exception::{Fault, Stop};
-use crate::flags::{IF, RF, VM};
+use crate::flags::{IF, RF, TF, VM};
 use crate::interp::signed_48;
 use crate::op::{Op, R11, RCX, RDX, RSP, Seg, Width};
 use crate::state::{Segment, attr, cr, mode};
@@ -24,6 +24,16 @@ fn flat(selector: u16, rights: u16, dpl: u16) -> Segment {
 fn set_flat(cpu: &mut Cpu, cs: u16, ss: u16, code: u16, dpl: u16) {
     cpu.state.seg[Seg::Cs as usize] = flat(cs, code, dpl);
     cpu.state.seg[Seg::Ss as usize] = flat(ss, DATA, dpl);
+}
+
+/// Whether SYSCALL and SYSRET are followed by a single-step trap is decided by TF as they leave it, so that a kernel that masks TF is not
+/// stepped into, and the program finds its trap behind its SYSCALL. No manual says so, but kernels count on it: Linux never goes back by
+/// SYSRET with TF set, because the trap would come before the program's next instruction.
+fn settle_step(cpu: &mut Cpu) {
+    cpu.no_step += 1;
+    if cpu.state.rflags & TF != 0 {
+        cpu.begin_shadow(SHADOW_STEP);
+    }
 }
 
 /// SYSCALL. Outside 64-bit mode it is #UD on Intel's processors; on AMD's it goes to CSTAR from compatibility mode, and to the
@@ -50,6 +60,7 @@ pub(crate) fn syscall(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     let code = if lma { CODE_64 } else { CODE_32 };
     set_flat(cpu, base & !3, (base & !3) + 8, code, 0);
     cpu.update_mode();
+    settle_step(cpu);
     Ok(())
 }
 
@@ -81,6 +92,7 @@ pub(crate) fn sysret(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         set_flat(cpu, base | 3, (base + 8) | 3, CODE_32, 3);
     }
     cpu.update_mode();
+    settle_step(cpu);
     if flags & IF != 0 {
         cpu.interrupts_unmasked();
     }

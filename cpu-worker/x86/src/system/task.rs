@@ -17,6 +17,9 @@ pub(crate) enum Why {
     Return,
 }
 
+/// L0 to L3 of DR7.
+const DR7_LOCAL: u64 = 0x55;
+
 /// The order of the general registers in both TSS formats is the encoding's.
 const SEGMENTS: [Seg; 6] = [Seg::Es, Seg::Cs, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs];
 
@@ -168,6 +171,8 @@ impl Cpu {
         tr.attr |= 2;
         self.state.seg[Seg::Tr as usize] = tr;
         self.state.cr0 |= cr::CR0_TS;
+        // Breakpoints that are enabled for the old task alone.
+        self.state.dr[7] &= !DR7_LOCAL;
         if new.wide && self.state.cr0 & cr::CR0_PG != 0 {
             self.state.cr3 = new.cr3;
             self.mmu.load_cr3(new.cr3, false);
