@@ -194,6 +194,8 @@ after16:
     HERE
     int 0x53
     END "null stack in the TSS"
+; "If stack segment not present, then #SS(error_code(NewSS,0,EXT))": EXT is 0 for INT n (vol. 2A, INT n, inter-privilege-level-interrupt;
+; vol. 3A, 6.13). #TS is for one that is of the wrong kind or ring, which is looked at before.
 ;> absent stack in the TSS: #0c(0038)+00
 ;q> absent stack in the TSS: #0a(0038)+00
     PROBE
@@ -330,6 +332,7 @@ after16:
     HERE
     retf
     END "return inwards"
+; "If the new SS is not present, then #SS(SS selector)" (vol. 2A, IRET, return-to-outer-privilege-level). #NP is for the code segment.
 ;> iret to an absent stack: #0c(0068)+00
 ;q> iret to an absent stack: #0b(0068)+00
     PROBE
