@@ -74,11 +74,12 @@ impl Cpu {
         let paging = v & CR0_PG != 0;
         let was_paging = s.cr0 & CR0_PG != 0;
         let long_code = s.segment(Seg::Cs).attr & attr::L != 0;
+        let small_task = s.segment(Seg::Tr).attr & 8 == 0;
         let lme = s.efer & EFER_LME != 0;
         let bad = v >> 32 != 0
             || paging && v & CR0_PE == 0
             || v & CR0_NW != 0 && v & CR0_CD == 0
-            || paging && !was_paging && lme && (s.cr4 & CR4_PAE == 0 || long_code)
+            || paging && !was_paging && lme && (s.cr4 & CR4_PAE == 0 || long_code || small_task)
             || !paging && was_paging && (s.mode & mode::LONG != 0 || s.cr4 & CR4_PCIDE != 0);
         if bad {
             return Err(self.gp(0));
@@ -255,10 +256,10 @@ pub(crate) fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let pcid = cpu.load(Width::Q, at)?;
     let address = cpu.load(Width::Q, at.wrapping_add(8))?;
     let kind = cpu.reg(width(op), op.dst);
-    let by_pcid = kind < 2;
     let disabled = cpu.state.cr4 & CR4_PCIDE == 0;
     let bad = kind > 3
-        || by_pcid && (pcid >> 12 != 0 || disabled && pcid != 0)
+        || pcid >> 12 != 0
+        || kind < 2 && disabled && pcid != 0
         || kind == 0 && signed_48(address) != address;
     if bad {
         return Err(cpu.gp(0));
