@@ -63,6 +63,51 @@ test_main:
     END "a loop that it is waited for in"
 ;>   waited=00000001
     SHOW "waited", ecx
+;> straight on through what is read, wherever that happens: ok
+    PROBE
+    ; INC ECX all over the sector, which becomes PUSH DS behind RET, and behind the sector what goes round until something was pushed.
+    mov edi, BUFFER + 0x2000
+    mov ecx, 512
+    mov al, 0x41
+    rep stosb
+    mov esi, around
+    mov ecx, around_end - around
+    rep movsb
+    READ 0x1e, BUFFER + 0x2000
+    xor ecx, ecx
+    mov edx, BUFFER + 0x2000
+    mov ebx, .out
+    push dword .returned
+    mov ebp, esp
+    jmp edx
+.out:
+    mov eax, ebp
+    sub eax, esp
+    shr eax, 2
+    add ecx, eax                ; each byte of the sector was executed as one or the other
+    lea esp, [ebp + 4]
+.returned:
+    and ecx, 511
+    WAIT
+    END "straight on through what is read, wherever that happens"
+;>   executed=00000000
+    SHOW "executed", ecx
+;> a string instruction that is replaced between two iterations: ok
+    PROBE
+    mov word [BUFFER + 0x2400], 0xaaf3
+    mov byte [BUFFER + 0x2402], 0xc3
+    READ 7, BUFFER + 0x2400
+    mov edi, SCRATCH
+    mov ecx, 0x80000
+    xor eax, eax
+    call BUFFER + 0x2400
+    test ecx, ecx
+    setnz cl
+    movzx ecx, cl
+    WAIT
+    END "a string instruction that is replaced between two iterations"
+;>   left=00000001
+    SHOW "left", ecx
 ; Through another address of the page.
     mov edi, PD
     mov ecx, 0x2000 / 4
@@ -104,6 +149,13 @@ test_main:
     mov cr4, eax
     ret
 
+around:
+    cmp esp, ebp
+    jne .pushed
+    jmp edx
+.pushed:
+    jmp ebx
+around_end:
 spin:
     inc ecx
     jmp spin
