@@ -9,10 +9,14 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
 use crate::abi::Link;
-use crate::emit::emit;
+use crate::emit::{Emitted, emit};
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::thunks;
+
+/// Instructions of Cranelift's form in a function at most. Each costs one or two microseconds, more the more there are; a guest chooses what it
+/// executes, and shall not choose how long that is compiled. The largest region of a kernel's boot has 12 000.
+const MAX_INSTRUCTIONS: usize = 16_000;
 
 /// A region as machine code, not yet installed.
 #[derive(Debug)]
@@ -81,19 +85,15 @@ impl Compiler {
         }
     }
 
-    /// Compiles a plan. None if Cranelift refuses the function (its limits on size); the code then stays interpreted.
+    /// Compiles a plan, or of one that is too dear as much as is not. None if Cranelift refuses the function (its limits on size); the code
+    /// then stays interpreted.
     pub(crate) fn compile(&mut self, mut plan: Plan) -> Option<Compiled> {
         let start = cpu_ns();
-        let flow = Flow::new(&mut plan);
-        self.context.clear();
-        let emitted = emit(
-            &mut self.context.func,
-            &mut self.builder,
-            self.isa.frontend_config(),
-            &plan,
-            &flow,
-            thunks::unlinked as *const () as usize,
-        );
+        let mut emitted = self.emit(&mut plan);
+        while self.context.func.dfg.num_insts() > MAX_INSTRUCTIONS && plan.len() > 1 {
+            plan.halve();
+            emitted = self.emit(&mut plan);
+        }
         if self.show {
             eprintln!("{}", self.context.func.display());
         }
@@ -117,6 +117,20 @@ impl Compiler {
             ns: cpu_ns() - start,
             plan,
         })
+    }
+
+    /// Translates a plan into the context's function.
+    fn emit(&mut self, plan: &mut Plan) -> Emitted {
+        let flow = Flow::new(plan);
+        self.context.clear();
+        emit(
+            &mut self.context.func,
+            &mut self.builder,
+            self.isa.frontend_config(),
+            plan,
+            &flow,
+            thunks::unlinked as *const () as usize,
+        )
     }
 }
 

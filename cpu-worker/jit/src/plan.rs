@@ -6,14 +6,19 @@
 
 use atoll_x86::Op;
 use atoll_x86::op::{Kind, OpFlags};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::effects::{Class, class};
 
 /// Virtual pages of a region: the head's and these many before and after.
 pub(crate) const REACH: i64 = 2;
 const MAX_BLOCKS: usize = 200;
-const MAX_OPS: usize = 2000;
+const MAX_OPS: usize = 640;
+/// A row of instructions without a transfer that has so many is cut at the next multiple of `GRID` bytes, and what follows is a region of its
+/// own. An interrupt returns to any instruction, which becomes a head: in a long row each would have a copy of all the rest, so they
+/// share it.
+const ROW: usize = 128;
+const GRID: i64 = 256;
 const PAGE: i64 = 4096;
 
 /// Where control goes statically.
@@ -61,6 +66,13 @@ impl Block {
     /// Where the instruction after the block is.
     pub(crate) fn next(&self) -> i64 {
         self.at + self.ops.iter().map(|o| i64::from(o.len)).sum::<i64>()
+    }
+    /// Leaves the region after so many instructions, if there are more.
+    fn shorten(&mut self, most: usize) {
+        if most < self.ops.len() {
+            self.ops.truncate(most);
+            self.end = End::Fall(Edge::Out(self.next()));
+        }
     }
     /// The successors within the region.
     pub(crate) fn successors(&self) -> impl Iterator<Item = usize> {
@@ -111,6 +123,7 @@ impl Plan {
             mode,
             ops: FxHashMap::default(),
             starts: FxHashMap::default(),
+            cuts: FxHashSet::default(),
             work: vec![head],
             cap: cap.min(MAX_OPS),
         };
@@ -122,6 +135,53 @@ impl Plan {
     /// How many instructions it has.
     pub(crate) fn len(&self) -> usize {
         self.blocks.iter().map(|b| b.ops.len()).sum()
+    }
+
+    /// Leaves out about half of the instructions: those that are farthest from the head.
+    pub(crate) fn halve(&mut self) {
+        let most = self.len() / 2;
+        let kept = self.nearest(most.max(1));
+        let places: Vec<i64> = self.blocks.iter().map(|b| b.at).collect();
+        let mut new = vec![None; places.len()];
+        for (n, &old) in kept.iter().enumerate() {
+            new[old] = Some(n);
+        }
+        let edge = |e: Edge| match e {
+            Edge::Block(b) => new[b].map_or(Edge::Out(places[b]), Edge::Block),
+            Edge::Out(_) => e,
+        };
+        let mut blocks: Vec<Option<Block>> = self.blocks.drain(..).map(Some).collect();
+        self.blocks = kept.iter().filter_map(|&old| blocks[old].take()).collect();
+        for b in &mut self.blocks {
+            b.end = match b.end {
+                End::Fall(e) => End::Fall(edge(e)),
+                End::Branch(t, n) => End::Branch(edge(t), edge(n)),
+                End::Jump(e) => End::Jump(edge(e)),
+                End::Call(e) => End::Call(edge(e)),
+                End::Indirect | End::Far | End::Leave => b.end,
+            };
+        }
+        if let [only] = &mut self.blocks[..] {
+            only.shorten(most.max(1));
+        }
+    }
+
+    /// The blocks that are reached first from the head, with so many instructions in all; the head whatever it has.
+    fn nearest(&self, most: usize) -> Vec<usize> {
+        let mut kept = vec![0];
+        let mut ops = self.blocks[0].ops.len();
+        let mut next = 0;
+        while next < kept.len() {
+            for s in self.blocks[kept[next]].successors() {
+                let more = self.blocks[s].ops.len();
+                if !kept.contains(&s) && ops + more <= most {
+                    kept.push(s);
+                    ops += more;
+                }
+            }
+            next += 1;
+        }
+        kept
     }
 
     /// The physical bytes that it was made from, as (address, length), per block and page.
@@ -148,6 +208,8 @@ struct Discovery<'a> {
     ops: FxHashMap<i64, Op>,
     /// Block starts; true for entries.
     starts: FxHashMap<i64, bool>,
+    /// Where a row goes on that would have made the region too large.
+    cuts: FxHashSet<i64>,
     work: Vec<i64>,
     cap: usize,
 }
@@ -166,19 +228,31 @@ impl Discovery<'_> {
     fn gather(&mut self) {
         let mut next = 0;
         while next < self.work.len() {
-            let mut at = self.work[next];
+            self.row(self.work[next]);
             next += 1;
-            while !self.ops.contains_key(&at) && self.ops.len() < self.cap {
-                let Some(op) = self.fetch(at) else {
-                    break;
-                };
-                self.ops.insert(at, op);
-                let after = at + i64::from(op.len);
-                match self.follow(&op, after) {
-                    Some(on) => at = on,
-                    None => break,
-                }
+        }
+    }
+
+    /// Follows control from one start to the next transfer.
+    fn row(&mut self, start: i64) {
+        let mut at = start;
+        let mut len = 0;
+        while !self.ops.contains_key(&at) && self.ops.len() < self.cap {
+            let Some(op) = self.fetch(at) else {
+                return;
+            };
+            self.ops.insert(at, op);
+            len += 1;
+            let after = at + i64::from(op.len);
+            let Some(on) = self.follow(&op, after) else {
+                return;
+            };
+            let cut = len >= ROW && on.div_euclid(GRID) != at.div_euclid(GRID);
+            if cut || self.ops.len() >= self.cap {
+                self.cuts.insert(on);
+                return;
             }
+            at = on;
         }
     }
 
@@ -291,8 +365,11 @@ impl Discovery<'_> {
         let mut here = at;
         loop {
             let Some(op) = self.ops.get(&here) else {
-                // Not gathered: left to the interpreter, unless the cap cut it off.
-                b.end = End::Leave;
+                b.end = if self.cuts.contains(&here) {
+                    End::Fall(Edge::Out(here))
+                } else {
+                    End::Leave
+                };
                 return b;
             };
             let after = here + i64::from(op.len);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use atoll_jit::{Exit, Mode};
+use atoll_jit::{Engine, Exit, Mode, Tier};
 use common::{CODE, DATA, Empty, cpu, outcome, run};
 
 /// HLT after the program; runs it in the three modes and compares everything.
@@ -159,4 +159,57 @@ fn a_device_sees_each_store_once() {
         let board = c.bus.as_any().downcast_mut::<Empty>();
         assert_eq!(board.map(|b| b.stores), Some(30), "{mode:?}");
     }
+}
+
+#[test]
+fn heads_within_a_row_share_its_rest() {
+    // l: add [rdi], cl, a thousand times; jmp l
+    let mut code = [0x00, 0x0f].repeat(1000);
+    code.push(0xe9);
+    code.extend((-2005i32).to_le_bytes());
+    let mut c = cpu(&code);
+    c.state.gpr[7] = DATA;
+    let mut engine = Engine::inline(2, Tier::Optimised);
+    // Each stretch begins 91 instructions behind the one before it, so that there are eleven heads.
+    for _ in 0..200 {
+        let now = c.state.clock.now_ns();
+        c.state.clock.set_deadline(now, now + 1001 + 91);
+        assert_eq!(engine.run(&mut c), Exit::Deadline);
+    }
+    let s = engine.stats();
+    assert!(s.translated_instructions < 4000, "{s:?}");
+    assert!(
+        s.compiled_instructions > 4 * s.interpreted_instructions,
+        "{s:?}"
+    );
+}
+
+/// mov edi, DATA; mov edx, 60; l: mov ecx, edx; the body; adc eax, ebx; sub edx, 1; jnz l
+fn loop_of(body: &[u8]) -> Vec<u8> {
+    let mut code = vec![0xbf];
+    code.extend((DATA as u32).to_le_bytes());
+    code.extend([0xba, 60, 0, 0, 0, 0x89, 0xd1]);
+    code.extend(body);
+    code.extend([0x11, 0xd8, 0x83, 0xea, 1, 0x0f, 0x85]);
+    code.extend((-(body.len() as i32 + 13)).to_le_bytes());
+    code
+}
+
+#[test]
+fn a_row_of_shifts_costs_its_length() {
+    // rcl byte [rdi], cl: by zero it leaves the flags to the one before it, and each may fault.
+    let code = loop_of(&[0xd2, 0x17].repeat(100));
+    check(&code, 3_000);
+    let mut c = cpu(&code);
+    let (_, engine) = run(&mut c, Mode::Jit, 20_000);
+    let s = engine.stats();
+    assert!(s.code_bytes < 1000 * s.translated_instructions, "{s:?}");
+}
+
+#[test]
+fn a_region_that_is_too_dear_becomes_smaller_ones() {
+    // rcl byte [rdi], cl, twenty times; jnc to what follows
+    let mut group = [0xd2, 0x17].repeat(20);
+    group.extend([0x73, 0]);
+    check(&loop_of(&group.repeat(30)), 20_000);
 }

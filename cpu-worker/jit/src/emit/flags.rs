@@ -12,6 +12,10 @@ use super::eval::{Truth, ty};
 use crate::abi;
 use crate::effects::needs_flags;
 
+/// How many operations that may leave the flags as they were are kept unevaluated, one behind another. Each exit evaluates them all, so that
+/// a row of them would cost its length squared.
+const CHAIN: usize = 4;
+
 /// Where the flags are.
 #[derive(Clone)]
 pub(crate) enum Flags {
@@ -55,6 +59,14 @@ impl Flags {
             (Flags::Float(a, b), Flags::Float(c, d)) => (a, b) == (c, d),
             (Flags::If(_, a, b), Flags::If(_, c, d)) => Rc::ptr_eq(a, c) && Rc::ptr_eq(b, d),
             _ => false,
+        }
+    }
+
+    /// How many operations may have left the flags to the one before them.
+    fn chain(&self) -> usize {
+        match self {
+            Flags::If(_, _, or) => 1 + or.chain(),
+            _ => 0,
         }
     }
 
@@ -115,6 +127,10 @@ impl Emitter<'_, '_> {
         if matches!(new, Flags::Dead) {
             self.flags = new;
         } else {
+            if self.flags.chain() >= CHAIN {
+                let bits = self.flag_value(ARITH);
+                self.flags = Flags::bits(bits);
+            }
             let old = std::mem::replace(&mut self.flags, Flags::Dead);
             self.flags = Flags::If(c, Rc::new(new), Rc::new(old));
         }
