@@ -20,6 +20,18 @@ APIC    equ 0xfee00000
     LEGACY
     END %1
 %endmacro
+; REFUSED_MSR name, MSR, low, high: a WRMSR.
+%macro REFUSED_MSR 4
+    PROBE
+    LONG
+    mov ecx, %2
+    mov eax, %3
+    mov edx, %4
+    HERE
+    wrmsr
+    LEGACY
+    END %1
+%endmacro
 ; USERS name, instruction: in ring 3.
 %macro USERS 2+
     PROBE
@@ -121,6 +133,25 @@ test_main:
     wrmsr
     LEGACY
     END "PAT has types that are none"
+; Memory types and reserved bits of the MTRRs (vol. 3A, 12.11.2).
+;> MTRRs, the default a reserved type: #0d(0000)+00
+    REFUSED_MSR "MTRRs, the default a reserved type", 0x2ff, 0xc02, 0
+;> a fixed range of a reserved type: #0d(0000)+00
+    REFUSED_MSR "a fixed range of a reserved type", 0x250, 0x06060606, 0x06030606
+;> a base of a reserved type: #0d(0000)+00
+    REFUSED_MSR "a base of a reserved type", 0x200, 7, 0
+;> a base with reserved bits: #0d(0000)+00
+    REFUSED_MSR "a base with reserved bits", 0x200, 0x806, 0
+;> a base that is too wide: #0d(0000)+00
+    REFUSED_MSR "a base that is too wide", 0x200, 6, 1 << 8
+;> a mask with reserved bits: #0d(0000)+00
+    REFUSED_MSR "a mask with reserved bits", 0x201, 0x400, 0
+;> a mask: ok
+    REFUSED_MSR "a mask", 0x201, 0xfff00800, 0xff
+    mov ecx, 0x201
+    xor eax, eax
+    xor edx, edx
+    wrmsr
 ;> an unknown MSR, read: #0d(0000)+00
     REFUSED "an unknown MSR, read", 0x12345678, rdmsr
 ;> an unknown MSR, written: #0d(0000)+00

@@ -3,6 +3,8 @@
 //! What the CPU holds is here; the local APIC's, kvmclock's and all others are the bus's, which refuses what it does not
 //! know, and a refusal is #GP(0).
 
+use atoll_mmu::PHYS_BITS;
+
 use crate::cpu::Cpu;
 use crate::eval::Eval;
 use crate::exception::Stop;
@@ -166,10 +168,14 @@ impl Cpu {
             SYSENTER_EIP => (&mut s.sysenter_eip, canonical),
             MISC_ENABLE => (&mut s.misc_enable, true),
             MTRR_VARIABLE..=MTRR_VARIABLE_END => {
-                (&mut s.mtrr_variable[(msr - MTRR_VARIABLE) as usize], true)
+                let n = (msr - MTRR_VARIABLE) as usize;
+                (&mut s.mtrr_variable[n], is_mtrr_range(n, v))
             }
             PAT => (&mut s.pat, is_pat(v)),
-            MTRR_DEF_TYPE => (&mut s.mtrr_def_type, v & !0xcff == 0),
+            MTRR_DEF_TYPE => (
+                &mut s.mtrr_def_type,
+                v & !0xcff == 0 && is_mtrr_type(v as u8),
+            ),
             STAR => (&mut s.star, true),
             LSTAR => (&mut s.lstar, canonical),
             CSTAR => (&mut s.cstar, canonical),
@@ -179,7 +185,10 @@ impl Cpu {
             KERNEL_GS_BASE => (&mut s.kernel_gs_base, canonical),
             TSC_AUX => (&mut s.tsc_aux, v >> 32 == 0),
             _ => match MTRR_FIXED.iter().position(|&m| m == msr) {
-                Some(n) => (&mut s.mtrr_fixed[n], true),
+                Some(n) => {
+                    let valid = v.to_le_bytes().into_iter().all(is_mtrr_type);
+                    (&mut s.mtrr_fixed[n], valid)
+                }
                 None => return self.bus.msr_write(&mut self.state.clock, msr, v),
             },
         };
@@ -211,6 +220,18 @@ fn is_pat(v: u64) -> bool {
     v.to_le_bytes()
         .iter()
         .all(|b| matches!(b, 0 | 1 | 4 | 5 | 6 | 7))
+}
+
+/// Whether MTRRs know the memory type (SDM vol. 3A, table 12-8).
+fn is_mtrr_type(t: u8) -> bool {
+    matches!(t, 0 | 1 | 4 | 5 | 6)
+}
+
+/// Whether a variable range's base (even) or mask (odd) has no reserved bit and no reserved type (SDM vol. 3A, 12.11.2.3).
+fn is_mtrr_range(n: usize, v: u64) -> bool {
+    let is_mask = n & 1 != 0;
+    let reserved = if is_mask { 0x7ff } else { 0xf00 };
+    v >> PHYS_BITS == 0 && v & reserved == 0 && (is_mask || is_mtrr_type(v as u8))
 }
 
 /// Puts a 64-bit value into EDX:EAX.
