@@ -54,8 +54,12 @@ test_main:
     call long_tables
     mov byte [idt64 + 14 * 16 + 4], 1
     mov eax, cr4
-    or eax, 0x600
+    or eax, 0x40600
     mov cr4, eax
+    xor ecx, ecx
+    xor edx, edx
+    mov eax, 7
+    xsetbv
 ;> a store: ok
 ;>   state=00003311
     TRY "a store", RW, RW, mov [rdi], rax
@@ -284,6 +288,33 @@ test_main:
 ;> sgdt, read-only: #0e(0003)+00
 ;>   state=10000000
     TRY "sgdt, read-only", RW, RO, sgdt [rdi - 2]
+;> vmovdqu: ok
+;>   state=00003311
+    TRY "vmovdqu", RW, RW, vmovdqu [rdi], ymm0
+;> vmovdqu, absent: #0e(0002)+00
+;>   state=10000000
+    TRY "vmovdqu, absent", RW, ABSENT, vmovdqu [rdi], ymm0
+;> vmovdqu, read-only: #0e(0003)+00
+;>   state=10000000
+    TRY "vmovdqu, read-only", RW, RO, vmovdqu [rdi], ymm0
+;> xsave: ok
+;>   state=00003311
+    TRY "xsave", RW, RW, xsave [rdi - 0x3c]
+;> xsave, absent: #0e(0002)+00
+;>   state=10000000
+    TRY "xsave, absent", RW, ABSENT, xsave [rdi - 0x3c]
+;> xsave, read-only: #0e(0003)+00
+;>   state=10000000
+    TRY "xsave, read-only", RW, RO, xsave [rdi - 0x3c]
+;> vmaskmovps: ok
+;>   state=00003311
+    TRY "vmaskmovps", RW, RW, vmaskmovps [rdi], xmm1, xmm0
+;> vmaskmovps, absent: #0e(0002)+00
+;>   state=10000000
+    TRY "vmaskmovps, absent", RW, ABSENT, vmaskmovps [rdi], xmm1, xmm0
+;> vmaskmovps, read-only: #0e(0003)+00
+;>   state=10000000
+    TRY "vmaskmovps, read-only", RW, RO, vmaskmovps [rdi], xmm1, xmm0
 
 ;> maskmovdqu of bytes of the first page alone: ok
 ;>   state=00003010
@@ -295,6 +326,16 @@ test_main:
     HERE
     maskmovdqu xmm0, xmm1
     CROSSED "maskmovdqu of bytes of the first page alone"
+;> vmaskmovps of the first page alone, the second absent: ok
+;>   state=00003010
+    CROSS RW, ABSENT
+    mov edi, EDGE - 4
+    pcmpeqd xmm0, xmm0
+    pcmpeqd xmm1, xmm1
+    psrldq xmm1, 12
+    HERE
+    vmaskmovps [rdi], xmm1, xmm0
+    CROSSED "vmaskmovps of the first page alone, the second absent"
 
 ; The stack. ENTER asks whether its new top can be written, and does not write it.
 ;> enter whose frame ends in the first page: ok

@@ -180,6 +180,19 @@ faulted:
     SHOW "in the shadow", ebx
 ;>   behind=00000001
     SHOW "behind", edx
+;> an nmi that is sent in the shadow: ok
+    PROBE
+    mov dword [nmi_inner], 0
+    xor ecx, ecx
+    xor edx, edx
+    mov eax, DATA
+    mov dword [APIC + 0x310], 0
+    mov ss, eax
+    mov dword [APIC + 0x300], 0x4400
+    mov ebx, ecx
+    END "an nmi that is sent in the shadow"
+;>   nmis=00000001
+    SHOW "nmis", ebx
 ; An interrupt between two iterations saves RF, so that a breakpoint at the string instruction is not met again (vol. 3B, 18.3.1.1).
 ;> an interrupt within a string instruction: ok
 ;>   rf=00010000

@@ -41,6 +41,14 @@ FRAMES  equ 0x310000
 %macro SHOW_CR2 0
     SHOW "cr2", [f_cr2]
 %endmacro
+; SYSTEM_CALL mask: SYSCALL leads to `kernel`, under SMAP.
+%macro SYSTEM_CALL 1
+    SET_CR4 SMAP
+    MSR EFER, 0x901
+    MSR STAR, 0, CODE64 | (UCODE32 & ~3) << 16
+    MSR LSTAR, AT(kernel)
+    MSR SFMASK, %1
+%endmacro
 ; MAP page of HIGH, frame of FRAMES, bits
 %macro MAP 3
     mov dword [PT64 + ((%1) - HIGH) / 512], FRAMES + (%2) * 0x1000 + (%3)
@@ -367,6 +375,98 @@ test_main:
     LEGACY
     END "a user's code pages do not become readable by being executed"
 
+; AC across system calls and interrupts.
+;> syscall keeps AC: ok
+    PROBE
+    LONG
+    SYSTEM_CALL 0
+    RUN3 u_syscall, AC | 2
+    bits 32
+    END "syscall keeps AC"
+;> syscall whose mask has AC: #0e(0001)+00
+    PROBE
+    LONG
+    SYSTEM_CALL AC
+    RUN3 u_syscall, AC | 2
+    HERE_AT kernel
+    bits 32
+    END "syscall whose mask has AC"
+;> an interrupt keeps AC: ok
+    PROBE
+    LONG
+    SET_CR4 SMAP
+    mov dword [abs hook64], kernel
+    RUN3 u_end, AC | 2
+    bits 32
+    END "an interrupt keeps AC"
+;> an interrupt without: #0e(0001)+00
+    PROBE
+    LONG
+    SET_CR4 SMAP
+    mov dword [abs hook64], kernel_once
+    RUN3 u_end, 2
+    HERE_AT kernel
+    bits 32
+    END "an interrupt without"
+;> a handler on the user's page: #0e(0011)+00
+    PROBE
+    mov dword [idt64 + 0x55 * 16], (OPEN + 0x10) & 0xffff | CODE64 << 16
+    mov dword [idt64 + 0x55 * 16 + 4], (OPEN + 0x10) & 0xffff0000 | 0xee00
+    LONG
+    SET_CR4 SMEP
+    HERE_AT OPEN + 0x10
+    int 0x55
+    bits 32
+    END "a handler on the user's page"
+
+; The other bits that rights depend on, with a warm TLB and warm code.
+;> WP comes on: #0e(0003)+00
+    PROBE
+    LONG
+    mov ebx, 20
+.wp:
+    HERE
+    mov [abs RO_SUPER], al
+    dec ebx
+    jnz .wp
+    SET_CR0 WP
+    inc ebx
+    jmp .wp
+    bits 32
+    END "WP comes on"
+;> NXE comes on: #0e(0011)+00
+    PROBE
+    LONG
+    MSR EFER, 0x101
+    mov ebx, 20
+.nxe:
+    mov eax, OPEN + 0x10
+    call rax
+    dec ebx
+    jnz .nxe
+    mov dword [abs PT64 + 4], 1 << 31
+    MSR EFER, 0x901
+    invlpg [abs OPEN]
+    mov ebx, 1
+    jmp .nxe
+    bits 32
+    HERE_AT OPEN + 0x10
+    END "NXE comes on"
+;> and goes off, so that its bit is reserved: #0e(0019)+00
+;q> and goes off, so that its bit is reserved: #0e(0018)+00
+    PROBE
+    LONG
+    mov al, [abs OPEN]
+    MSR EFER, 0x101
+    invlpg [abs OPEN]
+    SET_CR4 SMEP                ; for the bit of the error code
+    mov eax, OPEN + 0x10
+    HERE_AT OPEN + 0x10
+    call rax
+    bits 32
+    END "and goes off, so that its bit is reserved"
+    mov dword [PT64 + 4], 0
+
 ; Implicit accesses: those to descriptor tables and task state are a supervisor's whatever CPL is, and AC does not help. QEMU lets
 ; AC help below CPL 3.
 ; The GDT ends in a user's page: SPARE and SPARE2 are there.
@@ -567,6 +667,14 @@ skip:
     inc dword [abs refused]
     add qword [rsp + 16], peek.behind - peek
     jmp resume64
+; The kernel reads the user's page, and is content.
+kernel:
+    mov al, [abs OPEN]
+    mov dword [abs f_vector], -1
+    jmp arrive64.end
+kernel_once:
+    mov dword [abs hook64], 0
+    jmp kernel
 ; A fault with the GDT in HIGH: back to the one that protected mode knows.
 restore:
     lgdt [abs low_gdtr]
@@ -610,6 +718,8 @@ u_port:
     in al, 0x80
     int 0x80
 .behind:
+u_syscall:
+    syscall
 u_gate:
     call far [abs OPEN + 0x20]
     bits 32

@@ -115,6 +115,30 @@ test_main:
     syscall
     LEGACY
     END "syscall without SCE"
+; Outside of 64-bit mode Intel's processors have neither.
+;> syscall in compatibility code: #06(0000)+00
+    PROBE
+    LONG
+    TARGETS AT(target), AT(target)
+    USER64 .user8, UCODE32
+    bits 32
+.user8:
+    HERE
+    syscall
+    END "syscall in compatibility code"
+;> sysret in compatibility code: #06(0000)+00
+    PROBE
+    LONG
+    TARGETS AT(target), AT(target)
+    push CODE
+    push .compatible0
+    retfq
+    bits 32
+.compatible0:
+    HERE
+    db 0x0f, 0x07
+    call from_long
+    END "sysret in compatibility code"
 ;> sysret without SCE: #06(0000)+00
     PROBE
     LONG
