@@ -391,6 +391,99 @@ test_main:
     wrmsr
     LEGACY
     END "LME while paging is on"
+; What is pushed by far calls: to a stack that is not canonical it is #SS(0), whatever segment the pointer is in (vol. 2A, CALL).
+    mov byte [idt64 + 12 * 16 + 4], 1
+    mov byte [idt64 + 13 * 16 + 4], 1
+    mov word [far_gate + 4], CODE64
+; STACK_OUT name, instruction: with RSP and RBP there.
+%macro STACK_OUT 2+
+    PROBE
+    LONG
+    mov rsp, 0x0000800000001000
+    mov rbp, rsp
+    HERE
+    %2
+    LEGACY
+    END %1
+%endmacro
+;> a far call there: #0c(0000)+00
+    PROBE
+    LONG
+    mov rsp, 0x0000800000001000
+    HERE
+    FAR 0x1c
+    LEGACY
+    END "a far call there"
+    mov word [far_gate + 4], GATE64 | 3
+;> through a gate: #0c(0000)+00
+    PROBE
+    CALL_GATE CODE64, AT(inner64), 0xec
+    LONG
+    mov rsp, 0x0000800000001000
+    HERE
+    FAR 0x1c
+    LEGACY
+    END "through a gate"
+;> through a gate inwards: #0c(0000)+00
+    PROBE
+    mov dword [tss64 + 8], 0x8000
+    LONG
+    USER64 .outside, UCODE64
+.outside:
+    HERE
+    FAR 0x1c
+    bits 32
+    END "through a gate inwards"
+    mov dword [tss64 + 8], 0
+;> pop fs: #0c(0000)+00
+    STACK_OUT "pop fs", pop fs
+;> push gs: #0c(0000)+00
+    STACK_OUT "push gs", push gs
+;> pushfq: #0c(0000)+00
+    STACK_OUT "pushfq", pushfq
+;> popfq: #0c(0000)+00
+    STACK_OUT "popfq", popfq
+;> enter: #0c(0000)+00
+    STACK_OUT "enter", enter 8, 0
+;> enter with levels: #0c(0000)+00
+    STACK_OUT "enter with levels", enter 8, 3
+;> leave: #0c(0000)+00
+    STACK_OUT "leave", leave
+;> iretq: #0c(0000)+00
+    STACK_OUT "iretq", iretq
+;> a far return: #0c(0000)+00
+    STACK_OUT "a far return", retfq
+;> push of memory: #0c(0000)+00
+    STACK_OUT "push of memory", push qword [abs SCRATCH]
+;> pop to memory: #0c(0000)+00
+    STACK_OUT "pop to memory", pop qword [abs SCRATCH]
+    mov dword [SCRATCH], AT(inner64)
+    mov dword [SCRATCH + 4], 0
+;> call through memory: #0c(0000)+00
+    STACK_OUT "call through memory", call [abs SCRATCH]
+;> a return: #0c(0000)+00
+    STACK_OUT "a return", ret
+;> int n: #0c(0000)+00
+    STACK_OUT "int n", int 0x80
+;> a pointer that is not canonical: #0d(0000)+00
+    PROBE
+    LONG
+    mov rbx, 0x0000800000001000
+    HERE
+    call far [rbx]
+    LEGACY
+    END "a pointer that is not canonical"
+;> lldt with a base that is not canonical: #0d(0090)+00
+    PROBE
+    DESCRIPTOR SPARE, 0, 0xff, 0x82, 0
+    mov dword [gdt + SPARE + 8], 0x8000
+    mov dword [gdt + SPARE + 12], 0
+    LONG
+    mov eax, SPARE
+    HERE
+    lldt ax
+    LEGACY
+    END "lldt with a base that is not canonical"
 ;> lar and lsl of what has 16 bytes: ok
     PROBE
     CALL_GATE CODE64, AT(inner64), 0xec

@@ -79,9 +79,13 @@ fn to_segment(cpu: &mut Cpu, op: &Op, cs: Segment, offset: u64, call: bool) -> R
         let sp = cpu.state.gpr[RSP as usize];
         let old = cpu.state.segment(Seg::Cs).selector as u64;
         let next = cpu.state.rip() & op.width.mask();
-        push_value(cpu, op, op.width, old)?;
-        if let Err(stop) = push_value(cpu, op, op.width, next) {
+        let pushed =
+            push_value(cpu, op, op.width, old).and_then(|()| push_value(cpu, op, op.width, next));
+        if let Err(stop) = pushed {
             cpu.state.gpr[RSP as usize] = sp;
+            if cpu.fault.non_canonical {
+                cpu.fault = Fault::SS0;
+            }
             return Err(stop);
         }
     }
@@ -193,23 +197,13 @@ fn push_long_gate_frame(
     rip: u64,
 ) -> Result<(), Stop> {
     let (old_ss, old_sp) = cpu.state.clone_stack();
-    let tr = *cpu.state.segment(Seg::Tr);
-    let mut sp = old_sp;
-    let mut frame = vec![cs, rip];
-    if inner {
-        let offset = 4 + 8 * new_cpl as u64;
-        if offset + 7 > tr.limit as u64 {
-            let fault = Fault::with_code(Vector::InvalidTss, selector_code(tr.selector));
-            return Err(cpu.raise(fault));
-        }
-        sp = cpu.read_system(tr.base.wrapping_add(offset), 8)?;
-        frame = vec![old_ss.selector as u64, old_sp, cs, rip];
-    }
-    let access = cpu.stack_access(new_cpl);
-    for v in frame {
-        sp = sp.wrapping_sub(8);
-        cpu.write_memory_as(access, sp, 8, v)?;
-    }
+    let sp = if inner {
+        let stack = cpu.long_stack(4 + 8 * new_cpl as u64, Ext(0))?;
+        let frame = [rip, cs, old_sp, old_ss.selector as u64].map(Some);
+        cpu.push_frame(stack, &frame, new_cpl, Ext(0))?
+    } else {
+        cpu.push_frame(old_sp, &[Some(rip), Some(cs)], new_cpl, Ext(0))?
+    };
     if inner {
         let mut ss = super::segments::null_segment(new_cpl as u16);
         ss.attr = (new_cpl as u16) << attr::DPL_SHIFT;

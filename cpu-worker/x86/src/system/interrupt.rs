@@ -385,16 +385,16 @@ impl Cpu {
     }
 
     /// A stack pointer from the 64-bit TSS.
-    fn long_stack(&mut self, offset: u64, event: Event) -> Result<u64, Stop> {
+    pub(crate) fn long_stack(&mut self, offset: u64, ext: impl Into<Ext>) -> Result<u64, Stop> {
+        let ext = ext.into().0;
         let tr = *self.state.segment(Seg::Tr);
         if offset + 7 > tr.limit as u64 {
-            let code = selector_code(tr.selector) | event.source.ext();
+            let code = selector_code(tr.selector) | ext;
             return Err(self.raise(Fault::with_code(Vector::InvalidTss, code)));
         }
         let sp = self.read_system(tr.base.wrapping_add(offset), 8)?;
         if signed_48(sp) != sp {
-            let code = event.source.ext();
-            return Err(self.raise(Fault::with_code(Vector::Stack, code)));
+            return Err(self.raise(Fault::with_code(Vector::Stack, ext)));
         }
         Ok(sp)
     }
@@ -412,21 +412,21 @@ impl Cpu {
     }
 
     /// Writes a 64-bit frame, the last value at the highest address, and gives the new stack pointer.
-    fn push_frame(
+    pub(crate) fn push_frame(
         &mut self,
         stack: u64,
         frame: &[Option<u64>],
         cpl: u8,
-        event: Event,
+        ext: impl Into<Ext>,
     ) -> Result<u64, Stop> {
+        let ext = ext.into().0;
         let access = self.stack_access(cpl);
         let mut sp = stack;
         for v in frame.iter().rev().flatten() {
             sp = sp.wrapping_sub(8);
             let done = self.write_memory_as(access, sp, 8, *v);
             if done.is_err() && self.fault.non_canonical {
-                let code = event.source.ext();
-                return Err(self.raise(Fault::with_code(Vector::Stack, code)));
+                return Err(self.raise(Fault::with_code(Vector::Stack, ext)));
             }
             done?;
         }
@@ -513,9 +513,9 @@ impl Cpu {
         bytes: u32,
         values: &[u64],
         cpl: u8,
-        event: impl Into<Ext>,
+        ext: impl Into<Ext>,
     ) -> Result<u64, Stop> {
-        let ext = event.into().0;
+        let ext = ext.into().0;
         let access = self.stack_access(cpl);
         let mask = if ss.attr & attr::DB != 0 {
             0xffff_ffff
