@@ -721,6 +721,7 @@ u_port:
 u_syscall:
     syscall
 u_gate:
-    call far [abs OPEN + 0x20]
+    db 0xff, 0x1c, 0x25         ; CALL by a pointer with an offset of 32 bits
+    dd OPEN + 0x20
     bits 32
     align 4096
