@@ -1,6 +1,7 @@
 ; Interrupts and what holds them off: the shadows of STI and of loads of SS, NMI, HLT (SDM vol. 3A, 6.7.1, 6.8). The local APIC
 ; sends itself the interrupts.
 %include "lib.inc"
+%include "debug.inc"
 
 APIC    equ 0xfee00000
 
@@ -209,6 +210,28 @@ faulted:
     cli
     END "an interrupt within a string instruction"
     SHOW "rf", [within_flags]
+;> and the breakpoint is met once: ok
+    PROBE
+    mov dword [within_flags], 0
+    mov dword [traps], 0
+    mov dword [hook], pass
+    BREAK 0, .string, B_EXEC, 0
+    sti
+    mov dword [APIC + 0x380], 2000
+    mov edi, SCRATCH
+    mov ecx, 0x2000
+.string:
+    rep stosb
+    cli
+    xor eax, eax
+    mov dr7, eax
+    END "and the breakpoint is met once"
+;>   traps=00000001
+;q>   traps=00002000
+    SHOW "traps", [traps]
+;>   rf=00010000
+;q>   rf=00000000
+    SHOW "rf", [within_flags]
 ;> the task priority holds off: ok
     PROBE
     xor ecx, ecx
@@ -232,6 +255,11 @@ faulted:
     call make_idt
     ret
 
+; Counts, and lets the instruction at the breakpoint pass.
+pass:
+    inc dword [traps]
+    or dword [esp + 16], 1 << 16
+    jmp resume
 ; Notes RF.
 within:
     push eax

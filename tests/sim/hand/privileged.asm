@@ -152,6 +152,28 @@ test_main:
     xor eax, eax
     xor edx, edx
     wrmsr
+; Registers that are only read, and one that is locked.
+;> MTRR_CAP: #0d(0000)+00
+    REFUSED_MSR "MTRR_CAP", 0xfe, 0x508, 0
+;> MCG_CAP: #0d(0000)+00
+    REFUSED_MSR "MCG_CAP", 0x179, 0, 0
+;> PLATFORM_ID: #0d(0000)+00
+    REFUSED_MSR "PLATFORM_ID", 0x17, 0, 0
+;> ARCH_CAPABILITIES: #0d(0000)+00
+    REFUSED_MSR "ARCH_CAPABILITIES", 0x10a, 0, 0
+;> FEATURE_CONTROL: #0d(0000)+00
+    REFUSED_MSR "FEATURE_CONTROL", 0x3a, 5, 0
+;> SPEC_CTRL and a reserved bit: #0d(0000)+00
+    REFUSED_MSR "SPEC_CTRL and a reserved bit", 0x48, 1 << 30, 0
+;> PRED_CMD is only written: #0d(0000)+00
+    REFUSED "PRED_CMD is only written", 0x49, rdmsr
+; The local APIC: x2APIC mode is entered from xAPIC mode alone, and left by turning the APIC off (vol. 3A, 11.12.5).
+;> APIC_BASE and a reserved bit: #0d(0000)+00
+    REFUSED_MSR "APIC_BASE and a reserved bit", 0x1b, APIC | 0xb00, 0
+;> APIC_BASE, extended and off: #0d(0000)+00
+    REFUSED_MSR "APIC_BASE, extended and off", 0x1b, APIC | 0x500, 0
+;> a register of x2APIC mode in xAPIC mode: #0d(0000)+00
+    REFUSED "a register of x2APIC mode in xAPIC mode", 0x802, rdmsr
 ;> an unknown MSR, read: #0d(0000)+00
     REFUSED "an unknown MSR, read", 0x12345678, rdmsr
 ;> an unknown MSR, written: #0d(0000)+00

@@ -275,6 +275,67 @@ test_main:
 ;>   none=00000400
     SHOW "none", ecx
 
+; Code that has run often meets what is set later, and no more when it is taken away.
+;> a data breakpoint under warm code: ok
+    PROBE
+    mov dword [traps], 0
+    mov dword [hook], count
+    mov ecx, 60
+.warm:
+    mov [SCRATCH], ecx
+    cmp ecx, 40
+    jne .on
+    BREAK 0, SCRATCH, B_WRITE, 3
+.on:
+    cmp ecx, 15
+    jne .off
+    mov eax, 0x400
+    mov dr7, eax
+.off:
+    loop .warm
+    END "a data breakpoint under warm code"
+;>   traps=00000019
+    SHOW "traps", [traps]
+;> a code breakpoint under warm code: ok
+    PROBE
+    mov dword [traps], 0
+    mov dword [hook], pass_code
+    mov ecx, 60
+.again:
+    cmp ecx, 40
+    jne .set
+    BREAK 0, .place, B_EXEC, 0
+.set:
+.place:
+    nop
+    cmp ecx, 15
+    jne .kept
+    mov eax, 0x400
+    mov dr7, eax
+.kept:
+    loop .again
+    END "a code breakpoint under warm code"
+;>   traps=0000001a
+    SHOW "traps", [traps]
+;> steps through warm code: ok
+    PROBE
+    mov dword [traps], 0
+    mov dword [hook], count
+    mov ecx, 60
+.round:
+    push dword 2
+    cmp ecx, 40
+    jne .plain
+    or dword [esp], 0x100
+.plain:
+    popfd
+    inc eax
+    inc ebx
+    loop .round
+    END "steps through warm code"
+;>   traps=00000007
+    SHOW "traps", [traps]
+
 ; The bytes that a breakpoint covers: the address is that of the last, cut to the length.
 ;> length 1: ok
     PROBE
