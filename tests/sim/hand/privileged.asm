@@ -313,6 +313,35 @@ test_main:
     SHOW "task priority", [r_rbx]
 ;>   back=00000005
     SHOW "back", [r_rdx]
+;> cr8 lets an interrupt in: ok
+    PROBE
+    mov dword [APIC + 0xf0], 0x1ff
+    LONG
+    mov dword [abs hook64], counter
+    xor r8d, r8d
+    mov eax, 6
+    mov cr8, rax
+    mov ecx, APIC
+    mov dword [rcx + 0x300], 0x40060
+    sti
+    nop
+    nop
+    mov r9d, r8d
+    mov eax, 5
+    mov cr8, rax
+    nop
+    cli
+    mov [abs r_rax], r8
+    mov [abs r_rbx], r9
+    xor eax, eax
+    mov cr8, rax
+    LEGACY
+    END "cr8 lets an interrupt in"
+;>   before=00000000
+    SHOW "before", [r_rbx]
+;>   after=00000001
+    SHOW "after", [r_rax]
+    mov dword [APIC + 0xf0], 0xff
 ;> cr8 of 16: #0d(0000)+00
     PROBE
     LONG
@@ -391,6 +420,15 @@ test_main:
     mov cr4, eax
     call reset_tss
     ret
+
+    bits 64
+; Counts interrupts in R8.
+counter:
+    inc r8d
+    mov eax, APIC
+    mov dword [rax + 0xb0], 0
+    jmp resume64
+    bits 32
 
     align 16
 description: dq 0, 0

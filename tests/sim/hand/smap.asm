@@ -150,6 +150,19 @@ test_main:
     LEGACY
     END "an absent page with neither SMEP nor NXE"
 
+;> an instruction that goes on in a user's page: #0e(0011)+00
+    PROBE
+    mov byte [FRAMES + 3 * 0x1000 + 0xfff], 0x48
+    LONG
+    SET_CR4 SMEP
+    mov eax, PAIR + 0xfff
+    HERE_AT PAIR + 0xfff
+    jmp rax
+    bits 32
+    END "an instruction that goes on in a user's page"
+;>   cr2=40008000
+    SHOW_CR2
+
 ; SMAP, explicit accesses.
 ;> a read: #0e(0001)+00
     PROBE
@@ -215,6 +228,17 @@ test_main:
     END "over a supervisor's and a user's page"
 ;>   cr2=40008000
     SHOW_CR2
+;> a write over both leaves the supervisor's: #0e(0003)+00
+    PROBE
+    mov dword [FRAMES + 3 * 0x1000 + 0xffc], 0x12345678
+    LONG
+    SET_CR4 SMAP
+    HERE
+    mov [abs PAIR + 0xffc], rax
+    LEGACY
+    END "a write over both leaves the supervisor's"
+;>   memory=12345678
+    SHOW "memory", [FRAMES + 3 * 0x1000 + 0xffc]
 ;> stac and clac: #0e(0001)+00
     PROBE
     LONG

@@ -158,13 +158,13 @@ macro_rules! second_opinions {
 hand_tests! {
     segments gates tasks taskfaults v86 vme debug interrupts paging control smc
     real long syscall doublefault tlb alignment dma system smap ports
-    shadow steps crossing verify privileged
+    shadow steps crossing verify privileged rights
 }
 
 // Not those of what QEMU's translator leaves out: segment limits and rights, much of debug exceptions, values that registers refuse.
 second_opinions! {
     gates tasks v86 debug interrupts paging doublefault system smap ports
-    verify
+    verify rights
 }
 
 /// A fault in the delivery of a double fault shuts the processor down, which ends a machine that does not reboot.
