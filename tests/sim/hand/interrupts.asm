@@ -212,7 +212,6 @@ faulted:
     SHOW "rf", [within_flags]
 ;> and the breakpoint is met once: ok
     PROBE
-    mov dword [within_flags], 0
     mov dword [traps], 0
     mov dword [hook], pass
     BREAK 0, .string, B_EXEC, 0
@@ -229,9 +228,6 @@ faulted:
 ;>   traps=00000001
 ;q>   traps=00002000
     SHOW "traps", [traps]
-;>   rf=00010000
-;q>   rf=00000000
-    SHOW "rf", [within_flags]
 ;> the task priority holds off: ok
     PROBE
     xor ecx, ecx
