@@ -41,6 +41,8 @@ impl Process {
         command
             .arg("--session-fd")
             .arg(fd.to_string())
+            // By itself the C library's allocator would, after one large request, keep all later ones in the heap for good (mallopt(3)).
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .stdin(Stdio::null());
         if role != Role::Char {
             // Only a serial line has something to say to the user: where its pseudo-terminal is.

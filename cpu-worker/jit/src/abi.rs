@@ -130,14 +130,6 @@ impl Leave {
     }
 }
 
-/// A direct edge between regions, read by emitted code. While nothing is linked, `code` is the thunk that leaves.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Link {
-    pub(crate) code: usize,
-    pub(crate) entry: u64,
-}
-
 /// An entry of the table of indirect targets.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

@@ -8,11 +8,10 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
-use crate::abi::Link;
 use crate::emit::{Emitted, emit};
 use crate::flow::Flow;
+use crate::links::Link;
 use crate::plan::Plan;
-use crate::thunks;
 
 /// Instructions of Cranelift's form in a function at most. Each costs one or two microseconds, more the more there are; a guest chooses what it
 /// executes, and shall not choose how long that is compiled. The largest region of a kernel's boot has 12 000.
@@ -24,7 +23,7 @@ pub(crate) struct Compiled {
     pub(crate) plan: Plan,
     pub(crate) code: Vec<u8>,
     pub(crate) entries: Vec<i64>,
-    pub(crate) links: Vec<Box<Link>>,
+    pub(crate) links: Box<[Link]>,
     pub(crate) calls: Vec<Box<atoll_x86::Op>>,
     /// Passes through its entries that are left before it reports itself.
     pub(crate) counters: Box<[u32]>,
@@ -111,7 +110,7 @@ impl Compiler {
         Some(Compiled {
             code: compiled.code_buffer().to_vec(),
             entries: emitted.entries,
-            links: emitted.links,
+            links: emitted.links.finish(),
             calls: emitted.calls,
             counters: Box::default(),
             ns: cpu_ns() - start,
@@ -129,7 +128,6 @@ impl Compiler {
             self.isa.frontend_config(),
             plan,
             &flow,
-            thunks::unlinked as *const () as usize,
         )
     }
 }

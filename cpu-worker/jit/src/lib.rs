@@ -7,7 +7,7 @@
 //!
 //! Invariant: which tier ran never changes what is counted, filled or stamped.
 
-// Emitted code holds the addresses of links and instructions, so each has a box of its own.
+// Emitted code holds the addresses of instructions, so each has a box of its own.
 #![allow(clippy::vec_box)]
 
 mod abi;
@@ -17,6 +17,7 @@ mod effects;
 mod emit;
 mod engine;
 mod flow;
+mod links;
 mod lockstep;
 mod plan;
 mod quick;

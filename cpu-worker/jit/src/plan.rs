@@ -49,6 +49,18 @@ pub(crate) enum End {
     Leave,
 }
 
+impl End {
+    /// Where control goes from here that is known.
+    fn edges(self) -> impl Iterator<Item = Edge> {
+        let (a, b) = match self {
+            End::Fall(e) | End::Jump(e) | End::Call(e) => (Some(e), None),
+            End::Branch(taken, not) => (Some(taken), Some(not)),
+            End::Indirect | End::Leave | End::Far => (None, None),
+        };
+        a.into_iter().chain(b)
+    }
+}
+
 /// A block of the graph.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -76,16 +88,10 @@ impl Block {
     }
     /// The successors within the region.
     pub(crate) fn successors(&self) -> impl Iterator<Item = usize> {
-        let inside = |e: Edge| match e {
+        self.end.edges().filter_map(|e| match e {
             Edge::Block(b) => Some(b),
             Edge::Out(_) => None,
-        };
-        let (a, b) = match self.end {
-            End::Fall(e) | End::Jump(e) | End::Call(e) => (inside(e), None),
-            End::Branch(t, n) => (inside(t), inside(n)),
-            End::Indirect | End::Leave | End::Far => (None, None),
-        };
-        a.into_iter().chain(b)
+        })
     }
 }
 
@@ -184,20 +190,48 @@ impl Plan {
         kept
     }
 
-    /// The physical bytes that it was made from, as (address, length), per block and page.
+    /// The physical bytes that it was made from, as (address, length): sorted, apart from each other, each within a page.
     pub(crate) fn code(&self) -> Vec<(u64, u64)> {
-        let mut all = Vec::new();
+        let mut pieces = Vec::new();
         for b in &self.blocks {
             let (mut at, end) = (b.at, b.next().max(b.at + 1));
             while at < end {
                 let page = at.div_euclid(PAGE);
                 let n = (end - at).min((page + 1) * PAGE - at);
                 if let Some(&physical) = self.pages.get(&page) {
-                    all.push((physical + at.rem_euclid(PAGE) as u64, n as u64));
+                    pieces.push((physical + at.rem_euclid(PAGE) as u64, n as u64));
                 }
                 at += n;
             }
         }
+        pieces.sort_unstable();
+        let mut all: Vec<(u64, u64)> = Vec::with_capacity(4);
+        for (at, n) in pieces {
+            match all.last_mut() {
+                Some(last) if at % PAGE as u64 != 0 && at <= last.0 + last.1 => {
+                    last.1 = last.1.max(at + n - last.0);
+                }
+                _ => all.push((at, n)),
+            }
+        }
+        all.shrink_to_fit();
+        all
+    }
+
+    /// The places outside of it that control goes to statically, sorted.
+    pub(crate) fn outs(&self) -> Vec<i64> {
+        let out = |edge| match edge {
+            Edge::Out(at) => Some(at),
+            Edge::Block(_) => None,
+        };
+        let mut all: Vec<i64> = self
+            .blocks
+            .iter()
+            .flat_map(|b| b.end.edges())
+            .filter_map(out)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
         all
     }
 }

@@ -69,6 +69,9 @@ pub struct Span {
     end: usize,
 }
 
+/// Payload bytes for which the buffer stays. The requests of a whole queue can be many MiB.
+const KEPT_BYTES: usize = 256 << 10;
+
 /// The effects of one call.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
@@ -119,10 +122,12 @@ impl Effects {
         self.list.len()
     }
 
-    /// Forgets all effects and keeps the buffers. The seat calls this before each call of the model.
+    /// Forgets all effects and keeps the buffers, unless they have grown far beyond what a call mostly needs. The seat calls this before each
+    /// call of the model.
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
     }
 
     /// The effects, in the order in which they are to be applied.

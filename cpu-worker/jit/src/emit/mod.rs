@@ -25,9 +25,10 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Switch, Variable};
 
-use crate::abi::{self, Leave, Link};
+use crate::abi::{self, Leave};
 use crate::effects::{Class, Regs, class};
 use crate::flow::{Flow, Need};
+use crate::links::Links;
 use crate::plan::{Edge, End, Plan};
 
 use exits::Exit;
@@ -45,7 +46,7 @@ pub(crate) struct Emitted {
     /// Place of each entry, by number.
     pub(crate) entries: Vec<i64>,
     /// Direct edges out of the region, where emitted code reads them.
-    pub(crate) links: Vec<Box<Link>>,
+    pub(crate) links: Links,
     /// The instructions that emitted code calls, where it expects them.
     pub(crate) calls: Vec<Box<Op>>,
 }
@@ -78,7 +79,6 @@ pub(crate) struct Emitter<'a, 'f> {
     run_op_sig: SigRef,
     /// Of what changes no register, without and with an argument.
     preserving_sigs: [SigRef; 2],
-    unlinked: usize,
     out: Emitted,
 
     // Where we are.
@@ -112,14 +112,13 @@ fn region_signature() -> Signature {
     s
 }
 
-/// Translates `plan` into `func`; `unlinked` is where edges to nowhere lead.
+/// Translates `plan` into `func`.
 pub(crate) fn emit(
     func: &mut Function,
     context: &mut FunctionBuilderContext,
     config: TargetFrontendConfig,
     plan: &Plan,
     flow: &Flow,
-    unlinked: usize,
 ) -> Emitted {
     *func = Function::with_name_signature(UserFuncName::default(), region_signature());
     let mut b = FunctionBuilder::new(func, context);
@@ -154,10 +153,9 @@ pub(crate) fn emit(
         region_sig,
         run_op_sig,
         preserving_sigs,
-        unlinked,
         out: Emitted {
             entries: Vec::new(),
-            links: Vec::new(),
+            links: Links::new(plan),
             calls: Vec::new(),
         },
         block: 0,
@@ -533,12 +531,8 @@ impl Emitter<'_, '_> {
         self.sync_flags();
         let rip = self.rip_of(at);
         let budget = self.b.use_var(self.budget);
-        let link = Box::new(Link {
-            code: self.unlinked,
-            entry: 0,
-        });
-        let address = self.b.ins().iconst(types::I64, &raw const *link as i64);
-        self.out.links.push(link);
+        let address = self.out.links.address(at) as i64;
+        let address = self.b.ins().iconst(types::I64, address);
         let code = self.b.ins().load(types::I64, plain(), address, 0);
         let entry = self.b.ins().load(types::I64, plain(), address, 8);
         self.b

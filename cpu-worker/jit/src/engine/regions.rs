@@ -1,17 +1,19 @@
 //! Installed regions: their code, their links, the table of indirect targets, and what drops them.
 
+use std::collections::BTreeMap;
+
 use atoll_x86::interp::BlockCache;
 use rustc_hash::FxHashMap;
 
 use super::{PAGE, Rank};
-use crate::abi::{Link, NO_TARGET, TARGETS, Target, target_key, target_slot};
+use crate::abi::{NO_TARGET, TARGETS, Target, target_key, target_slot};
 use crate::arena::{Arena, Piece};
 use crate::compiler::Compiled;
-use crate::thunks;
+use crate::links::Link;
 
-/// Memory for code, touched only where used. When it is full all code goes and what is still hot comes back soon: the working set of a boot is
-/// half of it, and what a machine takes beside its RAM is bounded.
-pub(crate) const ARENA: usize = 40 << 20;
+/// Memory for code, touched only where used, which bounds what a machine takes beside its RAM. When it is full a part of the code goes, the
+/// oldest first, and what of it is still hot comes back soon.
+pub(crate) const ARENA: usize = 28 << 20;
 /// The same for lockstep, which keeps several regions of each head.
 pub(crate) const LARGE_ARENA: usize = 256 << 20;
 
@@ -42,17 +44,19 @@ struct Region {
     piece: Piece,
     address: usize,
     /// Physical address of each entry, by number.
-    entries: Vec<u64>,
+    entries: Box<[u64]>,
     mode: u32,
     /// Physical bytes that it was made from.
     code: Vec<(u64, u64)>,
-    links: Vec<Box<Link>>,
+    links: Box<[Link]>,
     /// Links of other regions (or its own) that lead here, by address.
     incoming: Vec<usize>,
     /// Slots of the target table that lead here.
     targets: Vec<usize>,
     /// Its entries give way to higher ones.
     rank: Rank,
+    /// How many were installed before it.
+    age: u64,
     _calls: Vec<Box<atoll_x86::Op>>,
     _counters: Box<[u32]>,
 }
@@ -67,8 +71,8 @@ pub(crate) struct Regions {
     entries: FxHashMap<(u64, u32), Entry>,
     by_page: FxHashMap<u64, Vec<u32>>,
     table: Box<[Target]>,
-    /// Which region each link in emitted code belongs to, so that a stale address is never patched.
-    owners: FxHashMap<usize, u32>,
+    /// Which region the links at each address belong to, so that a stale address is never patched.
+    owners: BTreeMap<usize, u32>,
     installed: u64,
 }
 
@@ -92,7 +96,7 @@ impl Regions {
             entries: FxHashMap::default(),
             by_page: FxHashMap::default(),
             table: vec![EMPTY; TARGETS].into(),
-            owners: FxHashMap::default(),
+            owners: BTreeMap::new(),
             installed: 0,
         })
     }
@@ -137,9 +141,16 @@ impl Regions {
         self.region(entry.region).map(|r| r.address)
     }
 
-    /// Installs a region; gives the physical addresses at which it is entered now, and their tags. None if the arena is full.
+    /// Installs a region, if need be in place of older ones; gives the physical addresses at which it is entered now, and their tags. None if it
+    /// is larger than the arena.
     pub(crate) fn install(&mut self, c: Compiled, rank: Rank) -> Option<Vec<(u64, u32)>> {
-        let piece = self.arena.install(&c.code)?;
+        let piece = loop {
+            match self.arena.install(&c.code) {
+                Some(piece) => break piece,
+                None if self.arena.used() == 0 => return None,
+                None => self.evict(),
+            }
+        };
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() as u32 - 1
@@ -156,11 +167,12 @@ impl Regions {
             incoming: Vec::new(),
             targets: Vec::new(),
             rank,
+            age: self.installed,
             _calls: c.calls,
             _counters: c.counters,
         };
-        for link in &region.links {
-            self.owners.insert(&raw const **link as usize, id);
+        if !region.links.is_empty() {
+            self.owners.insert(region.links.as_ptr() as usize, id);
         }
         let mut pages: Vec<u64> = region.code.iter().map(|&(at, _)| at / PAGE).collect();
         pages.sort_unstable();
@@ -233,21 +245,21 @@ impl Regions {
         let Some(code) = self.address(entry) else {
             return;
         };
-        let Some(&owner) = self.owners.get(&link) else {
+        let Some(l) = self.link_at(link) else {
             return;
         };
-        if let Some(r) = self.slots[owner as usize].as_mut()
-            && let Some(l) = r
-                .links
-                .iter_mut()
-                .find(|l| &raw const ***l as usize == link)
-        {
-            l.entry = u64::from(entry.number);
-            l.code = code;
-        }
+        l.entry = u64::from(entry.number);
+        l.code = code;
         if let Some(r) = self.slots[entry.region as usize].as_mut() {
             r.incoming.push(link);
         }
+    }
+
+    /// The link at this address, if there is one still.
+    fn link_at(&mut self, address: usize) -> Option<&mut Link> {
+        let (&first, &owner) = self.owners.range(..=address).next_back()?;
+        let region = self.slots[owner as usize].as_mut()?;
+        region.links.get_mut((address - first) / size_of::<Link>())
     }
 
     /// Makes an entry the target of indirect branches to `rip`.
@@ -300,9 +312,7 @@ impl Regions {
             return Vec::new();
         };
         let mut gone = Vec::new();
-        for link in &region.links {
-            self.owners.remove(&(&raw const **link as usize));
-        }
+        self.owners.remove(&(region.links.as_ptr() as usize));
         self.unlink(&region.incoming, |l| l.code == region.address);
         for &slot in &region.targets {
             if self.table[slot].code == region.address {
@@ -328,17 +338,26 @@ impl Regions {
 
     /// Leads those of the links to nowhere again that lead where they should not.
     fn unlink(&mut self, links: &[usize], wrong: impl Fn(&Link) -> bool) {
-        for at in links {
-            let Some(&owner) = self.owners.get(at) else {
-                continue;
-            };
-            if let Some(r) = self.slots[owner as usize].as_mut()
-                && let Some(l) = r.links.iter_mut().find(|l| &raw const ***l as usize == *at)
-                && wrong(l)
-            {
-                l.code = thunks::unlinked as *const () as usize;
-                l.entry = 0;
+        for &at in links {
+            if let Some(l) = self.link_at(at).filter(|l| wrong(l)) {
+                *l = Link::unlinked();
             }
+        }
+    }
+
+    /// Makes room: drops the oldest regions, a quarter of all code. Places keep tags that lead nowhere.
+    fn evict(&mut self) {
+        let mut by_age: Vec<(u64, u32)> = (0..)
+            .zip(&self.slots)
+            .filter_map(|(id, slot)| Some((slot.as_ref()?.age, id)))
+            .collect();
+        by_age.sort_unstable();
+        let enough = self.arena.used() / 4 * 3;
+        for (_, id) in by_age {
+            if self.arena.used() <= enough {
+                break;
+            }
+            self.remove(id);
         }
     }
 

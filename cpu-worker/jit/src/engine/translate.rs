@@ -152,14 +152,8 @@ impl Engine {
         let Some(regions) = self.regions.as_mut() else {
             return;
         };
-        match regions.install(compiled, rank) {
-            Some(given) => {
-                for (at, tag) in given {
-                    self.blocks.set_tag(at, mode, tag);
-                }
-            }
-            // The arena is full: what is still hot comes back soon. Tags that lead nowhere are taken away when they are met.
-            None => regions.clear(),
+        for (at, tag) in regions.install(compiled, rank).unwrap_or_default() {
+            self.blocks.set_tag(at, mode, tag);
         }
     }
 }

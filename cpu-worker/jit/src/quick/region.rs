@@ -14,12 +14,12 @@ use super::asm::{
     Turn,
 };
 use super::emit::{Code, Known, Transfer, field};
-use crate::abi::{self, Helper, Leave, Link, ran};
+use crate::abi::{self, Helper, Leave, ran};
 use crate::compiler::Compiled;
 use crate::effects::{Class, class};
 use crate::flow::Flow;
+use crate::links::Links;
 use crate::plan::{Edge, End, Plan};
-use crate::thunks;
 
 /// An exit that was branched to: leaves at a place, with the budget less so many instructions.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ struct Region<'a> {
     /// What is known of the flags at each block's end.
     known: Vec<Option<Known>>,
     entries: Vec<i64>,
-    links: Vec<Box<Link>>,
+    links: Links,
     calls: Vec<Box<Op>>,
     counters: Box<[u32]>,
     counted: usize,
@@ -101,7 +101,7 @@ pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
         plan: &plan,
         flow: &flow,
         entries: Vec::new(),
-        links: Vec::new(),
+        links: Links::new(&plan),
         calls: Vec::new(),
         counters: vec![patience; n].into(),
         counted: 0,
@@ -125,7 +125,7 @@ pub(crate) fn compile(mut plan: Plan, patience: u32) -> Compiled {
     Compiled {
         code: code.asm.finish(),
         entries,
-        links,
+        links: links.finish(),
         calls,
         counters,
         ns: start.elapsed().as_nanos() as u64,
@@ -402,12 +402,7 @@ impl Region<'_> {
 
     /// Leaves for another region, through a link.
     fn link(&mut self, at: i64) {
-        let link = Box::new(Link {
-            code: thunks::unlinked as *const () as usize,
-            entry: 0,
-        });
-        let address = &raw const *link as u64;
-        self.links.push(link);
+        let address = self.links.address(at) as u64;
         let c = &mut self.code;
         c.rip(RSI, at);
         c.asm.mov(8, RDI, R14);
