@@ -5,18 +5,21 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::guest::Guest;
 
-use crate::process::{Process, descendants};
+use crate::process::{Process, cpu_time, descendants};
 use crate::terminal::Terminal;
 
-/// No boot is silent for so long; beyond it a test fails instead of hanging.
+/// No boot is silent for so long on a host that has time for it; beyond it a test fails instead of hanging.
 const SILENCE: Duration = Duration::from_secs(300);
+/// The shares of a CPU that a silent machine gets which is only slow, because its host is busy: less, and it waits for something that does not
+/// come; more, and it runs in a circle.
+const BUSY_HOST: std::ops::Range<f64> = 0.02..0.5;
 
 /// The program under test.
 pub fn program() -> PathBuf {
@@ -300,13 +303,40 @@ impl Running {
                 self.waited += at + text.len();
                 return;
             }
-            match self.console.recv_timeout(SILENCE) {
-                Ok(bytes) => self.seen.extend(bytes),
-                Err(error) => panic!(
+            if let Err(error) = self.listen() {
+                panic!(
                     "{text:?} never came ({error}):\n{}\n{}",
                     self.text(),
                     self.errors()
-                ),
+                );
+            }
+        }
+    }
+
+    /// Takes in what the console shows next.
+    ///
+    /// # Errors
+    /// Its end; or a timeout when the machine hangs.
+    fn listen(&mut self) -> Result<(), RecvTimeoutError> {
+        let pid = self.process().pid;
+        let mut used = None;
+        loop {
+            match self.console.recv_timeout(SILENCE) {
+                Ok(bytes) => {
+                    self.seen.extend(bytes);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = cpu_time(pid);
+                    let share = |before| now.saturating_sub(before).div_duration_f64(SILENCE);
+                    if used
+                        .replace(now)
+                        .is_some_and(|before| !BUSY_HOST.contains(&share(before)))
+                    {
+                        return Err(RecvTimeoutError::Timeout);
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -354,10 +384,10 @@ impl Running {
     /// Waits for the end.
     pub fn finish(mut self) -> Outcome {
         while !self.on_terminal {
-            match self.console.recv_timeout(SILENCE) {
-                Ok(bytes) => self.seen.extend(bytes),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
+            match self.listen() {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
                     panic!("it hangs:\n{}\n{}", self.text(), self.errors())
                 }
             }

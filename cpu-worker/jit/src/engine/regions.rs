@@ -13,7 +13,7 @@ use crate::links::Link;
 
 /// Memory for code, touched only where used, which bounds what a machine takes beside its RAM. When it is full a part of the code goes, the
 /// oldest first, and what of it is still hot comes back soon.
-pub(crate) const ARENA: usize = 28 << 20;
+pub(crate) const ARENA: usize = 26 << 20;
 /// The same for lockstep, which keeps several regions of each head.
 pub(crate) const LARGE_ARENA: usize = 256 << 20;
 

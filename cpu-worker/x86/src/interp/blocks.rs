@@ -19,8 +19,8 @@ const DEAD: u64 = u64::MAX;
 pub(super) const NONE: u32 = u32::MAX;
 /// A block ends after so many instructions, so that one decode is bounded.
 const MAX_OPS: usize = 48;
-/// How many instructions are kept before all is forgotten: 10 MiB with what finds them.
-const MAX_TOTAL: usize = 100_000;
+/// How many instructions are kept before all is forgotten: 6 MiB with what finds them.
+const MAX_TOTAL: usize = 64_000;
 const SHORTCUTS: usize = 8192;
 const LINE: u64 = 64;
 
