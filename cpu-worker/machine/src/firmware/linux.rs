@@ -73,7 +73,7 @@ pub(super) fn parse_header<'a>(kernel: &'a [u8]) -> Result<Header<'a>, LoadError
     };
     let needed = setup_bytes as u64 + u64::from(paragraphs) * 16;
     let found = kernel.len() as u64;
-    if found + 15 < needed {
+    if found < setup_bytes as u64 || found + 15 < needed {
         return Err(LoadError::Truncated { needed, found });
     }
     let header_end = (field::HEADER + usize::from(u8(field::JUMP + 1)?)).min(field::HEADER_END);
