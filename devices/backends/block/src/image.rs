@@ -169,6 +169,9 @@ impl Image {
                 "the image could not be opened again after a failure",
             ));
         }
+        for entry in growth.tables.entries(offset, length) {
+            growth.tables.examine(&growth.store, entry)?;
+        }
         let mut missing = growth
             .tables
             .entries(offset, length)

@@ -10,6 +10,7 @@
 //! Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Host cluster management" and "L1 and
 //! L2 tables".
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,8 @@ use imago::StorageExt;
 use crate::error::{Error, Kind};
 use crate::image::Store;
 use crate::probe::read_prefix;
+
+use super::tables::get_count;
 
 const V2_HEADER_BYTES: usize = 72;
 const V3_HEADER_BYTES: usize = 104;
@@ -274,7 +277,7 @@ impl Header {
                 "its {name} table is not aligned to a cluster ({offset:#x})"
             )));
         }
-        if offset.checked_add(bytes).is_none_or(|end| end > length) {
+        if ends_beyond(offset, bytes, length) {
             return Err(truncated(format!(
                 "its {name} table lies at {offset:#x} and the file ends at {length:#x}"
             )));
@@ -285,32 +288,23 @@ impl Header {
     /// Finds clusters in use beyond the end of the file. The reference counts say cheaply whether
     /// there can be any; the tables decide, for a count without a user is only a leak.
     fn check_end(&self, file: &File, length: u64) -> Result<(), Fault> {
-        if self.counts_beyond(file, length)? {
+        let blocks = self.refcount_blocks(file)?;
+        self.check_counts(file, &blocks)?;
+        if self.counts_beyond(file, length, &blocks)? {
             self.check_mappings(file, length)
         } else {
             Ok(())
         }
     }
 
-    fn counts_beyond(&self, file: &File, length: u64) -> Result<bool, Fault> {
+    fn counts_beyond(&self, file: &File, length: u64, blocks: &[u64]) -> Result<bool, Fault> {
         let cluster = self.cluster();
         let first_lost = length.div_ceil(cluster);
-        let counts_per_block = self.counts_per_block();
-        let first_block = first_lost / counts_per_block;
-        let reftable_entries = u64::from(self.reftable_clusters) * (cluster / 8);
-        if first_block >= reftable_entries {
-            return Ok(false);
-        }
-        let table = read_at(
-            file,
-            self.reftable_offset + first_block * 8,
-            (reftable_entries - first_block) * 8,
-        )?;
-        let mut skip_bits = (first_lost % counts_per_block) << self.refcount_order;
-        for entry in table.chunks_exact(8) {
-            let block = be64(entry, 0) & !0x1ff;
+        let first_block = first_lost / self.counts_per_block();
+        let mut skip_bits = (first_lost % self.counts_per_block()) << self.refcount_order;
+        for &block in blocks.iter().skip(first_block as usize) {
             if block != 0 {
-                if block + cluster > length {
+                if ends_beyond(block, cluster, length) {
                     return Ok(true);
                 }
                 let counts = read_at(file, block, cluster)?;
@@ -323,15 +317,75 @@ impl Header {
         Ok(false)
     }
 
+    /// Refuses an image in which the header or one of the two first tables counts as free: the next cluster that is wanted would be
+    /// laid over it.
+    fn check_counts(&self, file: &File, blocks: &[u64]) -> Result<(), Fault> {
+        let tables = [
+            ("header", 0, 1),
+            ("L1 table", self.l1_offset, u64::from(self.l1_entries) * 8),
+            (
+                "refcount table",
+                self.reftable_offset,
+                self.reftable_bytes(),
+            ),
+        ];
+        for (name, offset, bytes) in tables {
+            let last = offset + bytes.max(1) - 1;
+            for cluster in offset >> self.cluster_bits..=last >> self.cluster_bits {
+                if self.count(file, blocks, cluster)? == 0 {
+                    return Err(corrupt(format!("its {name} counts as free")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How often the cluster of this number is used, by the refcount blocks.
+    fn count(&self, file: &File, blocks: &[u64], cluster: u64) -> Result<u64, Fault> {
+        let (block, index) = (
+            (cluster / self.counts_per_block()) as usize,
+            cluster % self.counts_per_block(),
+        );
+        let width = self.count_bits();
+        match blocks.get(block) {
+            None | Some(0) => Ok(0),
+            Some(block) => {
+                let at = block.saturating_add(index * width / 8);
+                let bytes = read_at(file, at, width.div_ceil(8))?;
+                Ok(get_count(&bytes, index % (8 / width.min(8)), width))
+            }
+        }
+    }
+
+    /// Where the blocks of reference counts lie; zero is none. Each is another one, so that who reads them all has read no more than
+    /// the file.
+    fn refcount_blocks(&self, file: &File) -> Result<Vec<u64>, Fault> {
+        let table = read_at(file, self.reftable_offset, self.reftable_bytes())?;
+        let blocks: Vec<u64> = table
+            .chunks_exact(8)
+            .map(|entry| be64(entry, 0) & !0x1ff)
+            .collect();
+        let mut sorted: Vec<u64> = blocks.iter().copied().filter(|&block| block != 0).collect();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(blocks),
+            Some(pair) => Err(corrupt(format!(
+                "two entries of its refcount table lead to {:#x}",
+                pair[0]
+            ))),
+        }
+    }
+
     fn check_mappings(&self, file: &File, length: u64) -> Result<(), Fault> {
         let cluster = self.cluster();
         let l1 = read_at(file, self.l1_offset, u64::from(self.l1_entries) * 8)?;
+        let mut seen = HashSet::new();
         for (l1_index, l1_entry) in l1.chunks_exact(8).enumerate() {
             let table = be64(l1_entry, 0) & OFFSET_MASK;
-            if table == 0 {
+            if table == 0 || !seen.insert(table) {
                 continue;
             }
-            if table + cluster > length {
+            if ends_beyond(table, cluster, length) {
                 return Err(truncated(format!(
                     "an L2 table lies at {table:#x} and the file ends at {length:#x}"
                 )));
@@ -352,6 +406,19 @@ impl Header {
         Ok(())
     }
 
+    /// The first and the last byte of the file that an L2 entry uses, if it uses any.
+    pub(super) fn bytes_used(&self, entry: u64) -> Option<(u64, u64)> {
+        if entry & L2_COMPRESSED == 0 {
+            let offset = entry & OFFSET_MASK;
+            return (offset != 0).then_some((offset, offset));
+        }
+        let offset_bits = 62 - (self.cluster_bits - 8);
+        let offset = entry & ((1 << offset_bits) - 1);
+        // Sectors of 512 bytes behind the one in which the data begin.
+        let sectors = (entry & (L2_COMPRESSED - 1)) >> offset_bits;
+        Some((offset, (offset | 511) + sectors * 512))
+    }
+
     /// Where in the file an L2 entry's data begin, if they matter.
     fn data_offset(&self, entry: u64) -> Option<u64> {
         if entry & L2_COMPRESSED != 0 {
@@ -361,6 +428,11 @@ impl Header {
         let is_zero = self.version >= 3 && entry & L2_ZERO != 0;
         Some(entry & OFFSET_MASK).filter(|&offset| offset != 0 && !is_zero)
     }
+}
+
+/// Whether `bytes` bytes at `offset` end beyond `length`.
+fn ends_beyond(offset: u64, bytes: u64, length: u64) -> bool {
+    offset.checked_add(bytes).is_none_or(|end| end > length)
 }
 
 /// Whether a bit at `first` or later is set. Counts narrower than a byte fill it from its low end.

@@ -27,6 +27,8 @@ const COPIED: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct Tables {
     l1: Vec<u64>,
+    /// Entries whose L2 tables were examined.
+    examined: Vec<bool>,
     l1_offset: u64,
     /// Bytes of disk that one L1 entry maps.
     reach: u64,
@@ -38,8 +40,10 @@ impl Tables {
     pub(crate) fn load(store: &Store) -> io::Result<Tables> {
         let header = Header::load(store)?;
         let bytes = read(store, header.l1_offset, u64::from(header.l1_entries) * 8)?;
+        let l1: Vec<u64> = bytes.chunks_exact(8).map(|entry| be64(entry, 0)).collect();
         Ok(Tables {
-            l1: bytes.chunks_exact(8).map(|entry| be64(entry, 0)).collect(),
+            examined: vec![false; l1.len()],
+            l1,
             l1_offset: header.l1_offset,
             reach: header.cluster() * (header.cluster() / 8),
             roomy_block: 0,
@@ -67,6 +71,28 @@ impl Tables {
         self.l1[entry] & COPIED != 0
     }
 
+    /// Refuses a change of what `entry` maps if it maps a cluster that no refcount block counts. imago would free the cluster, look there for
+    /// free ones from then on, want a block to count them, and look for room for that in the same place, without end.
+    pub(crate) fn examine(&mut self, store: &Store, entry: usize) -> io::Result<()> {
+        if self.examined[entry] || self.is_empty(entry) {
+            return Ok(());
+        }
+        let header = Header::load(store)?;
+        let counts = Counts::load(store, &header)?;
+        let table = read(store, self.l1[entry] & OFFSET_MASK, header.cluster())?;
+        for mapping in table.chunks_exact(8) {
+            let used = header.bytes_used(be64(mapping, 0));
+            if used.is_some_and(|(first, last)| !counts.covers(first) || !counts.covers(last)) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a cluster in use has no reference count; keep a copy and try `qemu-img check -r all`",
+                ));
+            }
+        }
+        self.examined[entry] = true;
+        Ok(())
+    }
+
     /// Gives `entry` an L2 table of its own. Nobody else may hold the image's metadata in a cache.
     pub(crate) fn make(&mut self, store: &Store, entry: usize) -> io::Result<()> {
         // The refcount table moves when it grows, so it is looked up every time.
@@ -87,6 +113,7 @@ impl Tables {
             &value.to_be_bytes(),
         )?;
         self.l1[entry] = value;
+        self.examined[entry] = true;
         if old != 0 {
             counts.release(old)?;
         }
@@ -197,6 +224,11 @@ impl<'a> Counts<'a> {
         }
     }
 
+    /// Whether there is a block that counts the cluster at this offset.
+    fn covers(&self, offset: u64) -> bool {
+        self.place_of(offset).0 != 0
+    }
+
     fn count_of(&self, cluster: u64) -> io::Result<u64> {
         let (offset, index) = self.place_of(cluster);
         if offset == 0 {
@@ -233,7 +265,7 @@ impl<'a> Counts<'a> {
 }
 
 /// One count of a block: big-endian from a byte up, else packed from the low bits of a byte.
-fn get_count(counts: &[u8], index: u64, width: u64) -> u64 {
+pub(super) fn get_count(counts: &[u8], index: u64, width: u64) -> u64 {
     let at = (index * width / 8) as usize;
     if width >= 8 {
         return counts[at..at + width as usize / 8]
