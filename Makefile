@@ -6,6 +6,7 @@
 #   make debian-test        of that, the Debian disk: systemd, python3, gcc, a long write, kills during it
 #   make isa                the long campaign against the host CPU, and the comparison with QEMU's trace
 #   make fuzz               guests made by chance, for FUZZ_SECONDS from FUZZ_SEED on
+#   make fuzz-parsers       libFuzzer on everything that reads hostile bytes, each for FUZZ_SECONDS; FUZZ_TARGETS names some
 #   make workloads          programs that check the computer, on a Debian disk: stress-ng, openssl, Python's own tests
 #   make lockstep           further guests' whole boots and U-Boot's, interpreter beside translator
 #   make lockstep-debian    the Debian disk's whole boot likewise
@@ -25,7 +26,7 @@ export ATOLL_ALPINE_TARBALL ?= $(abspath $(firstword $(wildcard ../shared/guests
 CARGO_FLAGS := --release --locked
 PROGRAMS    := -p atoll -p broker -p cpu-worker -p seriald -p blockd
 
-.PHONY: run test bench isa fuzz guests debian-test workloads lockstep lockstep-debian build guest checks clean
+.PHONY: run test bench isa fuzz fuzz-parsers guests debian-test workloads lockstep lockstep-debian build guest checks clean
 
 run: build guest $(DISK)
 	target/release/atoll run -m 512 -nographic -no-reboot \
@@ -67,6 +68,25 @@ fuzz:
 	@.ci/setup test
 	ATOLL_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ATOLL_FUZZ_SEED=$(or $(FUZZ_SEED),1000000) \
 	    cargo test $(CARGO_FLAGS) -p sim --test hostile -- --ignored --exact --nocapture a_campaign
+
+# libFuzzer is steered by counters in every crate, which the stable compiler's code generator makes too. Programs of the build itself have none:
+# that is what naming the target is for. Versions are the workspace's.
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ_HOST    := x86_64-unknown-linux-gnu
+FUZZ_FLAGS   := --cfg fuzzing -C codegen-units=1 -C passes=sancov-module \
+    $(addprefix -C llvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+fuzz-parsers:
+	@.ci/setup fuzz
+	cp Cargo.lock tests/fuzz/Cargo.lock
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path tests/fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir target/fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	    echo "fuzzing $$target"; \
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    target/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(or $(FUZZ_SECONDS),60) -timeout=10 -rss_limit_mb=1024 \
+	        -max_len=16384 -len_control=0 -verbosity=0 -print_final_stats=1 -artifact_prefix=target/fuzz/found-$$target- \
+	        target/fuzz/corpus/$$target $$(ls -d tests/fuzz/seeds/$$target 2> /dev/null) || exit 1; \
+	done
 
 guests: build
 	@.ci/setup test

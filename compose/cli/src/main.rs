@@ -14,6 +14,7 @@ mod narrow;
 mod owner;
 mod preflight;
 mod run;
+mod trail;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::diff::{names_of_difference, read, seconds};
+use crate::trail::{names_of_difference, read, seconds};
 
 /// A folder of this process's own that disappears with the value.
 struct Folder(PathBuf);

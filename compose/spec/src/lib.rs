@@ -15,6 +15,7 @@ mod draft;
 mod drive;
 mod file;
 mod flags;
+pub mod hostile;
 pub mod machine;
 mod options;
 mod problem;

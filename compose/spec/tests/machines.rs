@@ -415,13 +415,15 @@ fn the_help_names_every_flag() {
 
 proptest::proptest! {
     #[test]
-    fn no_argument_panics(line in proptest::collection::vec("[-a-z=,:.0-9\\[\\]{}\"\n]{0,24}", 0..6)) {
-        let mut draft = Draft::new();
-        draft.read_flags(&line);
-        let _ = draft.finish();
-        let mut draft = Draft::new();
-        draft.read_file(Path::new("m"), &line.join("\n"));
-        let _ = draft.finish();
-        let _ = parse_script("s", &line.join("\n"));
+    fn no_text_panics(lines in proptest::collection::vec("[-a-z=,:.0-9\\[\\]{}\"\n]{0,24}", 0..6)) {
+        let text = lines.join("\n");
+        hostile::flags(text.as_bytes());
+        hostile::machine_file(text.as_bytes());
+        hostile::script(text.as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_for_the_worker_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        hostile::worker_machine(&bytes);
     }
 }

@@ -9,6 +9,7 @@ mod bus;
 mod chipset;
 mod decode;
 pub mod firmware;
+pub mod hostile;
 pub mod irq;
 pub mod kvmclock;
 pub mod map;

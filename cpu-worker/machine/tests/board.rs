@@ -212,3 +212,12 @@ fn a_port_that_nobody_claims_reads_all_ones() {
         u64::MAX
     );
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn hostile_accesses_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+        atoll_machine::hostile::accesses(&bytes);
+    }
+}

@@ -16,6 +16,7 @@ pub mod exception;
 pub mod features;
 pub mod flags;
 mod helper;
+pub mod hostile;
 pub mod interp;
 pub mod listing;
 pub mod op;

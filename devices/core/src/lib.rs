@@ -19,6 +19,7 @@ pub mod conformance;
 mod effect;
 mod manifest;
 mod model;
+mod noise;
 mod request;
 pub mod rig;
 mod rng;
@@ -31,6 +32,7 @@ pub use manifest::{
     Attach, Bar, BarKind, Capability, ConfigByte, Manifest, Msix, PciFunction, Ports, Space, Window,
 };
 pub use model::{Cx, Dma, Input, Model, NoDma, Reply, Status};
+pub use noise::Noise;
 pub use request::{BlockRequest, Request};
 pub use rng::SplitMix64;
 pub use section::{LoadError, Section};

@@ -25,6 +25,7 @@ mod disk;
 mod error;
 mod file;
 mod holder;
+pub mod hostile;
 mod image;
 mod lock;
 mod probe;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use block_backend::{Config, Discard, Format, open};
+use block_backend::{Config, Discard, Format, Kind, hostile, open};
 use common::{create, path, pattern};
 use proptest::prelude::*;
 
@@ -43,21 +43,40 @@ fn damage_is_survived() {
         for (place, byte) in damage {
             bytes[place] = byte;
         }
-        std::fs::write(&image, bytes).unwrap();
-        let config = Config {
-            format: Some(Format::Qcow2),
-            discard: Discard::Unmap,
-            ..Config::new(&image)
-        };
-        if let Ok(mut disk) = open(config) {
-            let size = disk.info().size.min(SIZE);
-            let mut data = vec![0; size as usize];
-            let _ = disk.read(0, &mut data);
-            let some = data.len().min(40 << 10);
-            let _ = disk.write(0, &data[..some], false);
-            let _ = disk.discard(0, size / 2);
-            let _ = disk.write_zeroes(size / 2, size / 4, false);
-            let _ = disk.flush();
-        }
+        hostile::image(&image, &bytes, Some(Format::Qcow2));
     });
+}
+
+/// imago would look for room for the missing count in the place of that cluster, for ever.
+#[test]
+fn a_cluster_without_a_count_is_not_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = sound(&directory);
+    let at = |bytes: &[u8], at: usize| {
+        let number = u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        (number & ((1 << 56) - 1)) as usize
+    };
+    let table = at(&bytes, at(&bytes, 40));
+    bytes[table + 32..table + 40].copy_from_slice(&(1u64 << 63 | 64 << 20).to_be_bytes());
+    let image = path(&directory, "uncounted");
+    std::fs::write(&image, bytes).unwrap();
+    let config = Config {
+        discard: Discard::Unmap,
+        ..Config::new(&image)
+    };
+    let refused = open(config).unwrap().discard(0, SIZE).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Corrupt, "{refused}");
+}
+
+/// The next cluster that is wanted would be laid over the header.
+#[test]
+fn a_header_that_counts_as_free_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = sound(&directory);
+    let table = u64::from_be_bytes(bytes[48..56].try_into().unwrap()) as usize;
+    bytes[table..table + 8].fill(0);
+    let image = path(&directory, "free");
+    std::fs::write(&image, bytes).unwrap();
+    let refused = open(Config::new(&image)).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Corrupt, "{refused}");
 }

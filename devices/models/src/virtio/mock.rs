@@ -5,8 +5,8 @@ use device_core::rig::Rig;
 
 /// Where queue 0 lies in the rig's RAM, and where tests put their buffers.
 pub(super) const DESCRIPTORS: u64 = 0x1000;
-pub(super) const AVAILABLE: u64 = 0x2000;
-pub(super) const USED: u64 = 0x3000;
+const AVAILABLE: u64 = 0x2000;
+const USED: u64 = 0x3000;
 pub(super) const BUFFERS: u64 = 0x1_0000;
 const RAM: usize = 32 << 20;
 

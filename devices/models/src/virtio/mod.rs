@@ -8,6 +8,7 @@
 mod block;
 mod chain;
 mod device;
+pub mod hostile;
 mod pci;
 mod queue;
 mod rng;
