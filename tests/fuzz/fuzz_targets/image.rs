@@ -14,5 +14,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some((choice, image)) = bytes.split_first() {
         let format = [Some(Format::Qcow2), None][usize::from(choice % 2)];
         hostile::image(&FILE, image, format);
+        std::fs::remove_file(&*FILE).expect("it was written");
     }
 });
