@@ -311,7 +311,12 @@ impl Code {
     /// The address of a place, as RIP has it. Changes no flags.
     pub(super) fn rip(&mut self, to: Host, at: i64) {
         let bytes = if self.long { 8 } else { 4 };
-        self.asm.lea(bytes, to, Mem::At(R13, at as i32));
+        // A branch of nearly 2 GiB may end further from the page's start than a displacement reaches.
+        let near = at.clamp(i32::MIN.into(), i32::MAX.into());
+        self.asm.lea(bytes, to, Mem::At(R13, near as i32));
+        if near != at {
+            self.asm.lea(bytes, to, Mem::At(to, (at - near) as i32));
+        }
     }
 
     fn narrow(&mut self, w: Width, h: Host) {
