@@ -12,7 +12,8 @@ use crate::op::{Arg, Op, RSP, Seg, Width};
 use crate::semantics::stack::push_value;
 use crate::state::{Segment, attr, mode};
 
-/// Selector and offset: `imm` holds selector << 32 | offset, or they are in memory, the offset first.
+/// Selector and offset: `imm` holds selector << 32 | offset, or they are in memory, two accesses of which the first, the offset's, has to be
+/// aligned.
 fn operand(cpu: &mut Cpu, op: &Op) -> Result<(u16, u64), Stop> {
     if op.src_arg != Arg::Mem {
         return Ok((
@@ -20,9 +21,10 @@ fn operand(cpu: &mut Cpu, op: &Op) -> Result<(u16, u64), Stop> {
             op.imm & 0xffff_ffff & op.width.mask(),
         ));
     }
-    let at = cpu.ea(op, op.width.bytes() + 2)?;
+    let at = cpu.ea(op, op.width.bytes())?;
     let offset = cpu.load(op.width, at)?;
-    let selector = cpu.load(Width::W, at.wrapping_add(op.width.bytes() as u64))?;
+    let at = cpu.lane_address(op, op.width.bytes().into(), 2)?;
+    let selector = cpu.load(Width::W, at)?;
     Ok((selector as u16, offset))
 }
 
@@ -216,32 +218,28 @@ fn push_long_gate_frame(
 /// RETF, with `imm` bytes of parameters to drop on each stack.
 pub(crate) fn ret_far(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let mut stack = Popper::new(cpu, op);
-    let rip = stack.pop(cpu, op)?;
-    let selector = stack.pop(cpu, op)? as u16;
-    let cs = if cpu.real_segments() {
-        cpu.fetch_segment(Seg::Cs, selector)?
-    } else {
-        cpu.fetch_return_segment(selector)?
-    };
+    let [rip, selector] = stack.pop(cpu, op)?;
+    let selector = selector as u16;
     stack.skip(op, op.imm);
     let cpl = cpu.state.cpl();
-    let new_cpl = if cpu.real_segments() {
-        cpl
+    let (cs, new_cpl, popped) = if cpu.real_segments() {
+        (cpu.fetch_segment(Seg::Cs, selector)?, cpl, None)
     } else {
-        selector as u8 & 3
-    };
-    let outer = if new_cpl > cpl {
-        let sp = stack.pop(cpu, op)?.wrapping_add(op.imm);
-        let ss = stack.pop(cpu, op)? as u16;
-        let ss = cpu.fetch_return_stack(ss, &cs, new_cpl)?;
-        Some(Outer { ss, sp })
-    } else {
-        None
+        let new_cpl = selector as u8 & 3;
+        let popped = match new_cpl != cpl {
+            true => Some(stack.pop(cpu, op)?),
+            false => None,
+        };
+        (cpu.fetch_return_segment(selector)?, new_cpl, popped)
     };
     cpu.check_return_target(&cs, rip)?;
+    let outer = cpu.fetch_outer(&cs, popped)?;
     match outer {
         None => stack.commit(cpu, op),
-        Some(o) => set_outer_stack(cpu, &cs, o),
+        Some(Outer { ss, sp }) => {
+            let sp = sp.wrapping_add(op.imm);
+            set_outer_stack(cpu, &cs, Outer { ss, sp });
+        }
     }
     cpu.set_segment(Seg::Cs, cs);
     cpu.state.set_rip(rip);

@@ -23,11 +23,17 @@ impl Popper {
             sp: cpu.reg(op.stack_width(), RSP),
         }
     }
-    pub(crate) fn pop(&mut self, cpu: &mut Cpu, op: &Op) -> Result<u64, Stop> {
-        let at = cpu.stack_ea(op, self.sp, op.width.bytes(), false)?;
-        let v = cpu.load(op.width, at)?;
-        self.skip(op, op.width.bytes() as u64);
-        Ok(v)
+    /// The next values. The last is read first, so that a frame of which a part cannot be reached faults where AMD's processors do.
+    pub(crate) fn pop<const N: usize>(&mut self, cpu: &mut Cpu, op: &Op) -> Result<[u64; N], Stop> {
+        let bytes = u64::from(op.width.bytes());
+        let mut values = [0; N];
+        for (n, value) in values.iter_mut().enumerate().rev() {
+            let sp = self.sp.wrapping_add(n as u64 * bytes) & op.stack_width().mask();
+            let at = cpu.stack_ea(op, sp, op.width.bytes(), false)?;
+            *value = cpu.load(op.width, at)?;
+        }
+        self.skip(op, N as u64 * bytes);
+        Ok(values)
     }
     pub(crate) fn skip(&mut self, op: &Op, bytes: u64) {
         self.sp = self.sp.wrapping_add(bytes) & op.stack_width().mask();
@@ -91,13 +97,22 @@ impl Cpu {
         Ok(d.segment(selector))
     }
 
-    /// The new SS of a return to privilege `cpl` in code `cs`.
-    pub(crate) fn fetch_return_stack(
+    /// Where a far return goes besides `cs`, if it popped a stack pointer and a selector: to the privilege level that CS has.
+    pub(crate) fn fetch_outer(
         &mut self,
-        selector: u16,
         cs: &Segment,
-        cpl: u8,
-    ) -> Result<Segment, Stop> {
+        popped: Option<[u64; 2]>,
+    ) -> Result<Option<Outer>, Stop> {
+        let Some([sp, selector]) = popped else {
+            return Ok(None);
+        };
+        let ss = self.fetch_return_stack(selector as u16, cs)?;
+        Ok(Some(Outer { ss, sp }))
+    }
+
+    /// The new SS of a return to code `cs`.
+    fn fetch_return_stack(&mut self, selector: u16, cs: &Segment) -> Result<Segment, Stop> {
+        let cpl = cs.selector as u8 & 3;
         let to_long = self.state.mode & mode::LMA != 0 && cs.attr & attr::L != 0;
         if selector & 0xfffc == 0 && to_long && cpl != 3 {
             let mut s = null_segment(selector);
@@ -179,10 +194,8 @@ fn iret_real(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         return Err(cpu.gp(0));
     }
     let mut stack = Popper::new(cpu, op);
-    let rip = stack.pop(cpu, op)?;
-    let cs = stack.pop(cpu, op)? as u16;
-    let flags = stack.pop(cpu, op)?;
-    let s = cpu.fetch_segment(Seg::Cs, cs)?;
+    let [rip, cs, flags] = stack.pop(cpu, op)?;
+    let s = cpu.fetch_segment(Seg::Cs, cs as u16)?;
     if rip > s.limit as u64 {
         return Err(cpu.gp(0));
     }
@@ -208,26 +221,22 @@ fn iret_real(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
 
 fn iret_protected(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     let mut stack = Popper::new(cpu, op);
-    let rip = stack.pop(cpu, op)?;
-    let selector = stack.pop(cpu, op)? as u16;
-    let new_flags = stack.pop(cpu, op)?;
+    let [rip, selector, new_flags] = stack.pop(cpu, op)?;
+    let selector = selector as u16;
     let cpl = cpu.state.cpl();
     let long = op.has(OpFlags::LONG);
     let lma = cpu.state.mode & mode::LMA != 0;
     if new_flags & VM != 0 && cpl == 0 && op.width == Width::D && !lma {
         return return_to_v86(cpu, op, stack, rip, selector, new_flags);
     }
-    let cs = cpu.fetch_return_segment(selector)?;
     let new_cpl = selector as u8 & 3;
-    let outer = if long || new_cpl > cpl {
-        let sp = stack.pop(cpu, op)?;
-        let ss = stack.pop(cpu, op)? as u16;
-        let ss = cpu.fetch_return_stack(ss, &cs, new_cpl)?;
-        Some(Outer { ss, sp })
-    } else {
-        None
+    let outer = match long || new_cpl != cpl {
+        true => Some(stack.pop(cpu, op)?),
+        false => None,
     };
+    let cs = cpu.fetch_return_segment(selector)?;
     cpu.check_return_target(&cs, rip)?;
+    let outer = cpu.fetch_outer(&cs, outer)?;
     let mask = cpu.writable_flags(op.width)
         | if cpl == 0 && op.width != Width::W {
             VIF | VIP
@@ -271,17 +280,13 @@ fn return_to_v86(
     cs: u16,
     new_flags: u64,
 ) -> Result<(), Stop> {
-    let sp = stack.pop(cpu, op)?;
-    let mut selectors = [0u16; 5];
-    for s in &mut selectors {
-        *s = stack.pop(cpu, op)? as u16;
-    }
+    let [sp, selectors @ ..]: [u64; 6] = stack.pop(cpu, op)?;
     cpu.state.set_eflags(new_flags);
     for (seg, s) in [Seg::Ss, Seg::Es, Seg::Ds, Seg::Fs, Seg::Gs]
         .into_iter()
         .zip(selectors)
     {
-        cpu.set_segment(seg, v86_segment(s));
+        cpu.set_segment(seg, v86_segment(s as u16));
     }
     cpu.set_segment(Seg::Cs, v86_segment(cs));
     cpu.state.set_rip(rip & 0xffff);

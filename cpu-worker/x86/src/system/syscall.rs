@@ -123,14 +123,14 @@ pub(crate) fn sysenter(cpu: &mut Cpu, _: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// SYSEXIT to 64-bit (width Q) or 32-bit code.
+/// SYSEXIT to 64-bit (width Q) or 32-bit code. AMD's processors, which have it outside long mode only, look at the privilege first.
 pub(crate) fn sysexit(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    cpu.require_cpl0()?;
     let cs = cpu.state.sysenter_cs as u16;
     if cpu.state.mode & mode::LMA != 0 && cpu.model.vendor == Vendor::Amd {
         return Err(cpu.raise(Fault::UD));
     }
-    let bad = cpu.state.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0;
-    if bad || cpu.state.cpl() != 0 {
+    if cpu.state.mode & mode::PROTECTED == 0 || cs & 0xfffc == 0 {
         return Err(cpu.gp(0));
     }
     let (rip, rsp) = (cpu.state.gpr[RDX as usize], cpu.state.gpr[RCX as usize]);
