@@ -179,6 +179,9 @@ fn needs_stepping(case: &Case, slot: &Slot) -> bool {
     ) {
         return true;
     }
-    let to = slot.after.rip.wrapping_sub(slot.before.rip);
+    let to = slot
+        .after
+        .linear_rip()
+        .wrapping_sub(slot.before.linear_rip());
     slot.event.vector == DEBUG && to < slot.code_len as u64 && case.code() != Code::INVALID
 }

@@ -1,7 +1,7 @@
 //! The two outcomes of a case, side by side.
 
 use isa_native::layout::DATA;
-use isa_native::segments::{self, SS};
+use isa_native::segments;
 use isa_native::{Event, Machine, Slot};
 
 use crate::forms::Bits;
@@ -18,10 +18,11 @@ pub struct Difference {
     pub guest: u128,
 }
 
-/// The flags that a signal frame carries and the case begins with: arithmetic, TF, DF, RF and AC.
-const FLAGS: u64 = 0x5_0dd5;
+/// All that there are.
+const FLAGS: u64 = 0x3f_7fd5;
 const ARITHMETIC: u64 = 0x8d5;
 const TF: u64 = 1 << 8;
+const RF: u64 = 1 << 16;
 const DEBUG: u32 = 1;
 const ALIGNMENT: u32 = 17;
 /// From here on the host's kernel reports page faults as protection violations, whatever is mapped.
@@ -55,6 +56,9 @@ pub fn compare(
         found: Vec::new(),
     };
     if undefined::is_order_open(&case.instruction, slot.event.vector, event.vector) {
+        return Vec::new();
+    }
+    if undefined::is_stack_open(&slot.before, &slot.after) {
         return Vec::new();
     }
     let base =
@@ -133,7 +137,14 @@ impl Side<'_> {
             self.check(|| NAMES[n].into(), v(b), v(h), v(g));
         }
         self.check(|| "rip".into(), low(b.rip), low(h.rip), low(g.rip));
-        let mut mask = if steps { FLAGS } else { FLAGS & !TF };
+        let mut mask = FLAGS;
+        if !steps {
+            mask &= !TF;
+        }
+        if !steps && completed {
+            // What comes behind the instruction has cleared it.
+            mask &= !RF;
+        }
         if completed {
             mask &= !undefined::flags(&case.instruction, b);
         }
@@ -224,7 +235,10 @@ impl Side<'_> {
         {
             return;
         }
-        let start = case.operand.unwrap_or_else(|| top(h)).wrapping_sub(DATA);
+        let start = case
+            .operand
+            .unwrap_or_else(|| h.stack_top())
+            .wrapping_sub(DATA);
         let free = undefined::memory(&case.instruction, b);
         let is_free = |at: usize| {
             completed
@@ -251,16 +265,6 @@ impl Side<'_> {
             guest: vg,
         });
     }
-}
-
-/// The linear address of the top of the stack.
-fn top(m: &Machine) -> u64 {
-    let selector = m.selectors[SS];
-    let cut = match segments::descriptor(selector) {
-        Some(d) if !d.big => 0xffff,
-        _ => u64::MAX,
-    };
-    (m.gpr[4] & cut).wrapping_add(segments::base(selector))
 }
 
 /// How far two results, each within 1 ulp of the true one, may be apart.

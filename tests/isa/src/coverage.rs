@@ -43,7 +43,7 @@ fn of_one_maker(code: Code, bits: Bits) -> Option<&'static str> {
         code.flow_control(),
         UnconditionalBranch | IndirectBranch | ConditionalBranch | Return | Call | IndirectCall
     );
-    if bits == Bits::B64 && branches && op.operand_size() == 16 {
+    if bits == Bits::B64 && branches && !forms::is_far(code) && op.operand_size() == 16 {
         return Some(
             "near branches with 66h have 16-bit operands with AMD, 64-bit ones with Intel",
         );

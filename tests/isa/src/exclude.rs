@@ -1,6 +1,14 @@
 //! Forms that the host CPU cannot bear witness to from user mode, each with the reason.
 
-use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic};
+use atoll_x86::system::Vendor;
+use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic, OpKind};
+use isa_native::Machine;
+use isa_native::segments::{CODE_64, CS, PER_CPU, SS, USER_DATA};
+
+use crate::{features, forms};
+
+/// The vector of 32-bit Linux's system calls.
+const LINUX_CALL: u8 = 0x80;
 
 /// Why this form is not generated; None if it is.
 pub fn reason(code: Code) -> Option<&'static str> {
@@ -8,25 +16,13 @@ pub fn reason(code: Code) -> Option<&'static str> {
     Some(match code.mnemonic() {
         INVALID => return None,
         Reservednop if is_prefetch_register(code) => "#UD with AMD, no operation with Intel",
-        Movsxd if code == Code::Movsxd_r16_rm16 => "reads 16 bits with Intel, 32 with AMD",
-        Lss | Lfs | Lgs if code.op_code().operand_size() == 64 => {
+        Lss | Lfs | Lgs | Jmp | Call if has_long_pointer(code) => {
             "an offset of 64 bits with Intel, of 32 with AMD"
         }
-        Syscall | Sysenter | Int => "enters the host's kernel",
-        Int1 => "its trap cannot be told from the single-step trap that ends a case",
-        Sysret | Sysretq | Sysexit | Sysexitq | Iret | Iretd | Iretq | Retf | Call | Jmp
-            if is_far(code) =>
-        {
-            "depends on the host's descriptor tables"
-        }
-        Iret | Iretd | Iretq | Retf => "depends on the host's descriptor tables",
+        Syscall => "enters the host's kernel",
+        Sysenter if features::vendor() == Vendor::Intel => "enters the host's kernel",
         Sgdt | Sidt | Sldt | Smsw | Str => "emulated by the host's kernel under UMIP",
-        Cpuid | Rdpid | Rdtscp => "tells who the CPU is, which differs by intention",
-        Rdtsc | Rdpmc => "reads a counter",
-        Rdrand | Rdseed => "gives random numbers",
-        Monitor | Mwait | Vmcall | Vmmcall | Vmlaunch | Vmresume | Skinit => {
-            "belongs to the host's hypervisor"
-        }
+        Vmcall | Vmmcall | Vmlaunch | Vmresume | Skinit => "belongs to the host's hypervisor",
         _ => return None,
     })
 }
@@ -50,6 +46,9 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
             }
             is_moved_control_register(bytes).then_some("LOCK before MOV CR0 is MOV CR8 with AMD")
         }
+        Mnemonic::Int => (i.immediate8() == LINUX_CALL).then_some("enters the host's kernel"),
+        Mnemonic::Movsxd => (i.code() == Code::Movsxd_r16_rm16 && i.op1_kind() == OpKind::Memory)
+            .then_some("reads 16 bits with Intel, 32 with AMD"),
         Mnemonic::Pause => (bytes.len() > 2 && prefixed(&[0xf3]))
             .then_some("PAUSE with REX.B is an exchange with R8"),
         Mnemonic::Loope | Mnemonic::Loopne if prefixed(&[0xf2, 0xf3]) => {
@@ -58,19 +57,34 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         Mnemonic::Vpinsrd | Mnemonic::Vpextrd if i.code_size() != CodeSize::Code64 => {
             has_vex_w(bytes).then_some("VEX.W where registers have 32 bits is #UD with AMD")
         }
-        _ if is_branch(i) && prefixed(&[0x66]) && i.code_size() == CodeSize::Code64 => {
+        _ if is_near_branch(i) && prefixed(&[0x66]) && i.code_size() == CodeSize::Code64 => {
             Some("near branches with 66h have 16-bit operands with AMD, 64-bit ones with Intel")
         }
         _ => None,
     }
 }
 
-fn is_branch(i: &Instruction) -> bool {
+/// Why this selector is not shown to an instruction that is generated.
+pub fn selector(i: &Instruction, selector: u16) -> Option<&'static str> {
+    (i.mnemonic() == Mnemonic::Lsl && selector | 3 == PER_CPU)
+        .then_some("the limit is the number of the processor that the host runs on")
+}
+
+/// Why a far transfer does not go to this segment from this machine.
+pub fn target(i: &Instruction, m: &Machine, selector: u16) -> Option<&'static str> {
+    let enters = m.selectors[CS] != CODE_64 && selector | 3 == CODE_64;
+    (enters && i.mnemonic() == Mnemonic::Call && m.selectors[SS] != USER_DATA).then_some(
+        "the return address goes where 64-bit code has its stack with AMD, where the caller has it with Intel",
+    )
+}
+
+fn is_near_branch(i: &Instruction) -> bool {
     use FlowControl::*;
-    matches!(
+    let branches = matches!(
         i.flow_control(),
         UnconditionalBranch | IndirectBranch | ConditionalBranch | Return | Call | IndirectCall
-    )
+    );
+    branches && !forms::is_far(i.code())
 }
 
 fn has_vex_w(bytes: &[u8]) -> bool {
@@ -110,13 +124,15 @@ fn is_moved_control_register(bytes: &[u8]) -> bool {
     matches!(opcode[..], [0x0f, 0x20 | 0x22])
 }
 
-fn is_far(code: Code) -> bool {
-    let kinds = code.op_code();
-    let name = format!("{code:?}");
-    match kinds.mnemonic() {
-        Mnemonic::Call | Mnemonic::Jmp => name.contains("_m16") || name.contains("_ptr"),
-        _ => true,
-    }
+/// A far pointer with an offset of 64 bits.
+fn has_long_pointer(code: Code) -> bool {
+    use Mnemonic::{Call, Jmp, Lfs, Lgs, Lss};
+    let far = match code.mnemonic() {
+        Jmp | Call => forms::is_far(code),
+        Lss | Lfs | Lgs => true,
+        _ => false,
+    };
+    far && code.op_code().operand_size() == 64
 }
 
 /// 0F 0D with a register: with memory it is PREFETCH.

@@ -1,11 +1,22 @@
 //! Which instructions can be compared: those that the host CPU and the guest's model both have.
 
+use std::sync::OnceLock;
+
 use atoll_x86::features::Features;
+use atoll_x86::system::Vendor;
 use iced_x86::CpuidFeature;
 
 /// The guest's model: everything that is implemented.
 pub fn guest() -> Features {
     Features::IMPLEMENTED
+}
+
+/// Whose rules the guest follows: those of the host's maker.
+pub fn vendor() -> Vendor {
+    match host_says("GenuineIntel") {
+        true => Vendor::Intel,
+        false => Vendor::Amd,
+    }
 }
 
 /// Why a form with this requirement is not compared; None if it is.
@@ -73,18 +84,21 @@ fn row(feature: CpuidFeature) -> Option<(Features, bool)> {
         INVPCID => (Features::INVPCID, true),
         XSAVE => (Features::XSAVE, host!("xsave")),
         XSAVEOPT => (Features::XSAVEOPT, host!("xsaveopt")),
+        // Refused in user mode, with or without.
+        MONITOR => (Features::MONITOR, true),
         RDTSCP => (Features::RDTSCP, true),
         RDRAND => (Features::RDRAND, host!("rdrand")),
         RDSEED => (Features::RDSEED, host!("rdseed")),
         RDPID => (Features::RDPID, true),
         XSAVEC => (Features::XSAVEC, host!("xsavec")),
-        CpuidFeature::CLZERO => (Features::CLZERO, host_has_clzero()),
+        CpuidFeature::CLZERO => (Features::CLZERO, host_says("clzero")),
         _ => return None,
     })
 }
 
-/// The standard library has no name for it.
-fn host_has_clzero() -> bool {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.split_whitespace().any(|word| word == "clzero")
+/// Whether the kernel has this word for the host CPU. The standard library does not know all of them.
+fn host_says(what: &str) -> bool {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    let text = TEXT.get_or_init(|| std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    text.split_whitespace().any(|word| word == what)
 }

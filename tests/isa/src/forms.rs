@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use crate::{exclude, features};
 
@@ -225,6 +225,16 @@ fn vex_space(size: Bits) -> impl Iterator<Item = Encoding> {
             })
         })
     })
+}
+
+/// Whether it goes where a selector and an offset say: far CALL, JMP and RET, and IRET.
+pub fn is_far(code: Code) -> bool {
+    use Mnemonic::{Iret, Iretd, Iretq, Retf};
+    code.is_jmp_far()
+        || code.is_jmp_far_indirect()
+        || code.is_call_far()
+        || code.is_call_far_indirect()
+        || matches!(code.mnemonic(), Retf | Iret | Iretd | Iretq)
 }
 
 /// Why a form is not compared; None if it is.

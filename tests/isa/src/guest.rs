@@ -14,14 +14,14 @@ use atoll_x86::op::{Kind, OpFlags, RSP, Seg};
 use atoll_x86::state::{Segment, TableReg, attr, cr};
 use atoll_x86::system::Model;
 use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN, FILL, READ_ONLY, read_only_page};
-use isa_native::segments::{self, CODE_32, CODE_64, CS, Descriptor, LDT, SS};
+use isa_native::segments::{self, CODE_32, CODE_64, CS, Descriptor, GDT, LDT, LOCAL, SS, TASK};
 use isa_native::{Event, Machine, Slot};
 
 use crate::features;
 
 // Guest-physical places.
 const TABLES: u64 = 0x1000;
-const GDT: u64 = 0x7000;
+const GDT_AT: u64 = 0x7000;
 const LDT_AT: u64 = 0x7800;
 const IDT: u64 = 0x8000;
 const TSS: u64 = 0x9000;
@@ -253,18 +253,17 @@ fn completed(event: &mut Event, slot: &Slot, after: &mut Machine) {
         event.vector = DEBUG;
         after.rip = after.rip.wrapping_sub(1);
     }
-    let base = segments::base(slot.before.selectors[CS]);
+    let (from, to) = (slot.before.linear_rip(), after.linear_rip());
     let fetch = match event.vector {
-        PAGE_FAULT => event.error & FETCH != 0 && event.cr2 == after.rip.wrapping_add(base),
+        PAGE_FAULT => event.error & FETCH != 0 && event.cr2 == to,
         // Behind the limit of the code segment.
-        GENERAL => base != 0 && event.error == 0,
+        GENERAL => segments::base(after.selectors[CS]) != 0 && event.error == 0,
         _ => false,
     };
     // After MOV SS the host's trap waits for the next instruction, so that it meets this fault too.
-    let met = slot.after.rip != slot.before.rip && slot.event.vector == event.vector;
-    if fetch && !met && after.rip != slot.before.rip {
+    let met = slot.after.linear_rip() != from && slot.event.vector == event.vector;
+    if fetch && !met && to != from {
         event.vector = DEBUG;
-        after.rflags &= !RF;
     }
 }
 
@@ -276,7 +275,7 @@ fn segment(selector: u16) -> Segment {
     let (base, limit, attr) = match segments::descriptor(selector) {
         Some(d) => {
             let high = high_dword(&d);
-            (d.base, d.limit, (high >> 8) as u16 & 0xf0ff)
+            (d.base, d.limit_in_bytes(), (high >> 8) as u16 & 0xf0ff)
         }
         None if selector < 4 => (0, 0, 0),
         None => {
@@ -301,8 +300,16 @@ fn segment(selector: u16) -> Segment {
 fn high_dword(d: &Descriptor) -> u32 {
     let accessed = 1;
     let kind = u32::from(d.code) << 3 | u32::from(d.down) << 2 | u32::from(d.open) << 1 | accessed;
-    let [s, user, avl] = [1 << 4, 3 << 5, 1 << 12];
-    let attributes = kind | s | user | avl | u32::from(d.present) << 7 | u32::from(d.big) << 14;
+    let [s, user] = [1 << 4, 3 << 5];
+    let flags = [
+        (d.present, 7),
+        (d.available, 12),
+        (d.big, 14),
+        (d.pages, 15),
+    ];
+    let attributes = flags.iter().fold(kind | s | user, |all, &(on, bit)| {
+        all | u32::from(on) << bit
+    });
     attributes << 8 | d.limit & 0xf_0000
 }
 
@@ -317,6 +324,7 @@ fn build() -> Cpu {
     }
     let model = Model {
         features: features::guest(),
+        vendor: features::vendor(),
         ..Model::default()
     };
     let mut cpu = Cpu::new(model, Mmu::new(ram), Box::new(NoBoard));
@@ -328,8 +336,8 @@ fn build() -> Cpu {
     s.xcr0 = 7;
     s.efer = cr::EFER_LME | cr::EFER_LMA | cr::EFER_SCE | cr::EFER_NXE;
     s.gdtr = TableReg {
-        base: SYSTEM + GDT,
-        limit: 0x4f,
+        base: SYSTEM + GDT_AT,
+        limit: 8 * GDT.len() as u16 - 1,
     };
     s.idtr = TableReg {
         base: SYSTEM + IDT,
@@ -340,13 +348,13 @@ fn build() -> Cpu {
         // No I/O map: every port is denied.
         limit: 0x67,
         attr: attr::P | 0xb,
-        selector: 0x40,
+        selector: TASK,
     };
     s.seg[Seg::Ldtr as usize] = Segment {
         base: SYSTEM + LDT_AT,
         limit: 8 * LDT.len() as u32 - 1,
         attr: attr::P | 2,
-        selector: 0x48,
+        selector: LOCAL,
     };
     s.x87 = Default::default();
     cpu.update_mode();
@@ -396,22 +404,14 @@ fn page_tables(ram: &Ram) {
     map_code(ram, CODE_PAGES);
 }
 
-/// A GDT with the selectors that 64-bit Linux uses, the cases' LDT, an IDT whose gates lead to HLT, and a TSS with a stack.
+/// Linux's GDT, the cases' LDT, an IDT whose gates lead to HLT, and a TSS with a stack.
 fn descriptor_tables(ram: &Ram) {
     let put = |at: u64, v: u64| assert!(ram.write_uint(at, 8, v));
-    let descriptors = [
-        0,
-        0x00cf_9b00_0000_ffff,
-        0x00af_9b00_0000_ffff,
-        0x00cf_9300_0000_ffff,
-        0x00cf_fb00_0000_ffff,
-        0x00cf_f300_0000_ffff,
-        0x00af_fb00_0000_ffff,
-    ];
-    for (n, d) in (0u64..).zip(descriptors) {
-        put(GDT + 8 * n, d);
+    for (n, d) in (0u64..).zip(GDT) {
+        put(GDT_AT + 8 * n, d);
     }
     for (n, d) in (0u64..).zip(&LDT) {
+        let Some(d) = d else { continue };
         let (base, high) = (u64::from(d.base), u64::from(high_dword(d)));
         let low = u64::from(d.limit & 0xffff) | (base & 0xff_ffff) << 16;
         put(LDT_AT + 8 * n, low | (high | base & 0xff00_0000) << 32);

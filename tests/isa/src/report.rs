@@ -190,8 +190,8 @@ pub fn describe(seed: u64, case: &Case, slot: &Slot, found: &[Difference]) -> St
     );
     let _ = write!(
         text,
-        "    flags {:#x} rcx {:#x} mxcsr {:#x} segments {:x?}",
-        b.rflags, b.gpr[1], b.fx.mxcsr, b.selectors
+        "    flags {:#x} rcx {:#x} rsp {:#x} mxcsr {:#x} segments {:x?}",
+        b.rflags, b.gpr[1], b.gpr[4], b.fx.mxcsr, b.selectors
     );
     if let Some(at) = case.operand {
         let _ = write!(text, " operand at {at:#x}");

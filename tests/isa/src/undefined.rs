@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use isa_native::Machine;
+use isa_native::segments::{self, CODE_64, CS, SS};
+
+use crate::forms;
 
 const CF: u64 = 1;
 const PF: u64 = 1 << 2;
@@ -26,6 +29,8 @@ pub fn flags(i: &Instruction, before: &Machine) -> u64 {
         Aaa | Aas => OF | SF | ZF | PF,
         Aam | Aad => OF | AF | CF,
         Tzcnt | Lzcnt => OF | SF | AF | PF,
+        // Whether there was a number.
+        Rdrand | Rdseed => CF,
         Bextr => AF | SF | PF,
         Blsi | Blsr | Blsmsk | Bzhi | Andn => AF | PF,
         Shl | Sal | Shr | Sar => shift(i, before),
@@ -88,8 +93,7 @@ pub fn register(i: &Instruction, before: &Machine, after: &Machine) -> Option<us
         _ => false,
     };
     let is_register = i.op0_kind() == OpKind::Register;
-    (undefined && is_register)
-        .then(|| i.op0_register().full_register() as usize - Register::RAX as usize)
+    (undefined && is_register).then(|| number(i.op0_register()))
 }
 
 /// Whether a faulting instruction may have loaded some of its registers: POPA.
@@ -143,14 +147,47 @@ fn initial(m: &Machine) -> u64 {
     u64::from(x87 == new) | u64::from(zero(&m.fx.xmm)) << 1 | u64::from(zero(&m.ymm_high)) << 2
 }
 
-/// The bits of general register `n` that differ after a completed instruction: XGETBV also tells of components that the guest has
-/// not, and with ECX = 1 of those in use.
+/// The bits of general register `n` that differ after a completed instruction: what tells of the CPU, the time or chance; XGETBV also
+/// tells of components that the guest has not, and with ECX = 1 of those in use.
 pub fn register_bits(i: &Instruction, n: usize, before: &Machine) -> u64 {
-    if i.mnemonic() != Mnemonic::Xgetbv || n != 0 {
-        return 0;
+    use Mnemonic::*;
+    const RAX: usize = 0;
+    const RCX: usize = 1;
+    const RDX: usize = 2;
+    const RBX: usize = 3;
+    const RSP: usize = 4;
+    const LOW: u64 = u32::MAX as u64;
+    match i.mnemonic() {
+        Cpuid if n <= RBX => LOW,
+        Rdtsc if matches!(n, RAX | RDX) => LOW,
+        Rdtscp if matches!(n, RAX | RDX | RCX) => LOW,
+        Rdpid if n == number(i.op0_register()) => LOW,
+        Rdrand | Rdseed if n == number(i.op0_register()) => u64::MAX >> (64 - width(i)),
+        // What is dropped is added to ESP with AMD, to SP with Intel (SDM vol. 2B, RET).
+        Retf if n == RSP && has_short_stack(before) => 0xffff_0000,
+        Xgetbv if n == RAX => {
+            let in_use = before.gpr[RCX] as u32 == 1;
+            !7 | if in_use { initial(before) } else { 0 }
+        }
+        _ => 0,
     }
-    let in_use = before.gpr[1] as u32 == 1;
-    !7 | if in_use { initial(before) } else { 0 }
+}
+
+/// Whether the stack pointer is SP.
+fn has_short_stack(m: &Machine) -> bool {
+    segments::descriptor(m.selectors[SS]).is_some_and(|d| !d.big)
+}
+
+/// Whether a far transfer led from 64-bit code to other code with a stack above 4 GiB, which that code does not reach: what becomes of the
+/// upper half of RSP, and whether a return address is pushed to where it points, is the CPU's.
+pub fn is_stack_open(before: &Machine, after: &Machine) -> bool {
+    let leaves = before.selectors[CS] == CODE_64 && after.selectors[CS] != CODE_64;
+    leaves && (before.gpr[4] | after.gpr[4]) > u64::from(u32::MAX)
+}
+
+/// The number of a general register.
+fn number(r: Register) -> usize {
+    r.full_register() as usize - Register::RAX as usize
 }
 
 /// PUSH of a segment register with operands of 32 bits: the upper half becomes zero with AMD and stays with Intel (SDM vol. 2B,
@@ -192,6 +229,7 @@ fn has_parts(i: &Instruction) -> bool {
     use Mnemonic::*;
     is_in_pieces(i)
         || matches!(i.mnemonic(), Lds | Les | Lfs | Lgs | Lss | Bound)
+        || forms::is_far(i.code()) && i.memory_size().size() != 0
         || i.memory_size().size() == 10
 }
 

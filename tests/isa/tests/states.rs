@@ -94,7 +94,7 @@ fn operands(seen: &mut BTreeMap<&'static str, u64>, case: &Case, slot: &Slot) {
     let Some(d) = segments::descriptor(slot.before.selectors[DS]) else {
         return;
     };
-    let limit = u64::from(d.base) + u64::from(d.limit);
+    let limit = u64::from(d.base) + u64::from(d.limit_in_bytes());
     count(seen, "over a limit", at <= limit && last > limit);
 }
 

@@ -85,6 +85,7 @@ fn install_descriptors() -> io::Result<()> {
     /// modify_ldt(2): write an entry of the present format.
     const WRITE: libc::c_long = 0x11;
     for (n, d) in LDT.iter().enumerate() {
+        let Some(d) = d else { continue };
         let entry = user_desc(n as u32, d);
         // SAFETY: the kernel reads the 16 bytes of `entry`; new descriptors change no memory and no register.
         let result = unsafe {
@@ -102,16 +103,13 @@ fn install_descriptors() -> io::Result<()> {
 
 /// The kernel's `struct user_desc` (arch/x86/include/uapi/asm/ldt.h): number, base, limit, flags.
 fn user_desc(number: u32, d: &Descriptor) -> [u32; 4] {
-    let contents = match (d.code, d.down) {
-        (true, _) => 2,
-        (false, down) => u32::from(down),
-    };
+    let contents = u32::from(d.code) << 1 | u32::from(d.down);
     let flags = u32::from(d.big)
         | contents << 1
         | u32::from(!d.open) << 3
+        | u32::from(d.pages) << 4
         | u32::from(!d.present) << 5
-        // AVL.
-        | 1 << 6;
+        | u32::from(d.available) << 6;
     [number, d.base, d.limit, flags]
 }
 

@@ -1,7 +1,10 @@
 //! The state that a case begins and ends with. `repr(C)`, plain integers: parent and child share it.
 
 use crate::layout::{CODE, DATA_LEN};
-use crate::segments::{self, CODE_64, CS, USER_DATA};
+use crate::segments::{self, CODE_64, CS, SS, USER_DATA};
+
+/// The stack pointer's place in [`Machine::gpr`].
+const RSP: usize = 4;
 
 /// The part of the FXSAVE image (64-bit format, SDM vol. 1, table 10-2) that holds state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +78,26 @@ impl Default for Machine {
     }
 }
 
+impl Machine {
+    /// The linear address that RIP names: of 32 bits but in 64-bit code.
+    pub fn linear_rip(&self) -> u64 {
+        match self.selectors[CS] {
+            CODE_64 => self.rip,
+            cs => segments::base(cs).wrapping_add(self.rip) & u64::from(u32::MAX),
+        }
+    }
+
+    /// The linear address of the top of the stack, of which SP alone counts where the stack is one of 16 bits.
+    pub fn stack_top(&self) -> u64 {
+        let (rsp, selector) = (self.gpr[RSP], self.selectors[SS]);
+        let offset = match segments::descriptor(selector) {
+            Some(d) if !d.big => rsp & 0xffff,
+            _ => rsp,
+        };
+        offset.wrapping_add(segments::base(selector))
+    }
+}
+
 /// How the instruction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -118,7 +141,6 @@ pub struct Slot {
 impl Slot {
     /// Where the instruction lies, seen from the start of the code pages.
     pub fn code_offset(&self) -> u64 {
-        let base = segments::base(self.before.selectors[CS]);
-        base.wrapping_add(self.before.rip).wrapping_sub(CODE)
+        self.before.linear_rip().wrapping_sub(CODE)
     }
 }

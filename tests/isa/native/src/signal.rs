@@ -33,6 +33,8 @@ const DEBUG: u32 = 1;
 const TF: u64 = 1 << 8;
 /// The flags that `rt_sigreturn` loads (FIX_EFLAGS in the kernel's arch/x86/kernel/signal_64.c).
 const LOADED_FLAGS: u64 = 0x5_0dd5;
+/// NT and ID, which stay as the handler leaves them.
+const OWN_FLAGS: u64 = 0x20_4000;
 /// The frame's SS is to be loaded, whatever CS is (the kernel's arch/x86/include/uapi/asm/ucontext.h: UC_SIGCONTEXT_SS and
 /// UC_STRICT_RESTORE_SS).
 const RESTORE_SS: u64 = 2 | 4;
@@ -185,9 +187,11 @@ extern "C" fn handler(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
         server.running = server.at < server.to;
         if server.running {
             bases = begin(server, context);
-            load_selectors(others(&(*server.slots.add(server.at)).before.selectors));
-            // NT, AC and ID are not the frame's to load; they begin as zero.
-            asm!("push 0x202", "popfq");
+            let before = &(*server.slots.add(server.at)).before;
+            load_selectors(others(&before.selectors));
+            // NT, AC and ID are not the frame's to load.
+            let flags = before.rflags & OWN_FLAGS | 0x202;
+            asm!("push {}", "popfq", in(reg) flags);
             write_bases(bases);
         } else {
             restore_home(server, context);

@@ -6,7 +6,8 @@ use isa_native::layout::{CODE, CODE_LEN, DATA, DATA_LEN};
 use isa_native::segments::{self, CS, DS, ES, FS, GS, SS};
 
 use super::code::{Bytes, has_memory, is_gather};
-use super::{save_area, segments as choice};
+use super::{far, save_area, segments as choice};
+use crate::forms;
 use crate::rng::Rng;
 use crate::values;
 
@@ -32,6 +33,9 @@ pub(super) fn aim(code: &mut Bytes, m: &mut Machine, rng: &mut Rng) -> Option<u6
         save_area::ask(&i, m, rng);
     }
     selectors(&i, m, rng);
+    if forms::is_far(i.code()) {
+        far::aim(code, m, rng);
+    }
     if !has_memory(&i) {
         return None;
     }
@@ -71,7 +75,7 @@ fn stack(m: &Machine, rng: &mut Rng) -> u64 {
 fn data_address(selector: u16, bytes: u64, rng: &mut Rng) -> u64 {
     match segments::descriptor(selector) {
         Some(d) if rng.chance(15) => {
-            let edge = u64::from(d.base) + rng.pick(&[u64::from(d.limit) + 1, 0x1_0000]);
+            let edge = u64::from(d.base) + rng.pick(&[u64::from(d.limit_in_bytes()) + 1, 0x1_0000]);
             (edge + 4).wrapping_sub(rng.below(bytes.min(64) + 8))
         }
         _ => values::data_address(rng, bytes),
@@ -143,20 +147,12 @@ fn selectors(i: &Instruction, m: &mut Machine, rng: &mut Rng) {
     if !choice::takes_selector(i) {
         return;
     }
-    let selector = u64::from(choice::to_load(rng));
+    let selector = choice::to_load(i, rng);
     let source = i.op_register(i.op_count() - 1);
     if i.mnemonic() == Mnemonic::Pop {
-        let cut = match segments::descriptor(m.selectors[SS]) {
-            Some(d) if !d.big => 0xffff,
-            _ => u64::MAX,
-        };
-        let top = (m.gpr[RSP] & cut).wrapping_add(segments::base(m.selectors[SS]));
-        let at = top.wrapping_sub(DATA) as usize;
-        if at <= DATA_LEN - 2 {
-            m.memory[at..at + 2].copy_from_slice(&(selector as u16).to_le_bytes());
-        }
+        far::put_on_stack(m, &selector.to_le_bytes());
     } else if let Some(r) = general(source) {
-        m.gpr[r] = m.gpr[r] & !0xffff | selector;
+        m.gpr[r] = m.gpr[r] & !0xffff | u64::from(selector);
     }
 }
 
@@ -405,7 +401,11 @@ fn enrich(i: &Instruction, m: &mut Machine, at: u64, rng: &mut Rng) {
         _ if choice::takes_selector(i) && room(bytes.max(2)) => {
             // Of a far pointer it is the end.
             let at = at + bytes.max(2) - 2;
-            m.memory[at..at + 2].copy_from_slice(&choice::to_load(rng).to_le_bytes());
+            m.memory[at..at + 2].copy_from_slice(&choice::to_load(i, rng).to_le_bytes());
+        }
+        _ if forms::is_far(i.code()) && room(bytes) => {
+            let pointer = far::pointer(i, m, bytes - 2, rng);
+            m.memory[at..at + bytes].copy_from_slice(&pointer);
         }
         Fldenv | Frstor if room(28) => {
             let fcw = rng.word() as u16 & 0xf00 | 0x7f;

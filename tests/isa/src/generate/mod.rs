@@ -6,6 +6,7 @@
 
 mod aim;
 mod code;
+mod far;
 mod save_area;
 mod segments;
 mod state;
@@ -60,7 +61,7 @@ pub fn case(forms: &Forms, seed: u64, number: u64, slot: &mut Slot) -> Case {
     before.rip = at - base(before.selectors[CS]);
     if let Some(d) = descriptor(before.selectors[CS]) {
         // To return to a place beyond the limit is the kernel's fault, not the case's.
-        before.rip = before.rip.min(d.limit.into());
+        before.rip = before.rip.min(d.limit_in_bytes().into());
     }
     let operand = aim::aim(&mut code, before, &mut rng);
     if form.bits != Bits::B64 {

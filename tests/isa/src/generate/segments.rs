@@ -2,10 +2,12 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use isa_native::Machine;
+use isa_native::layout::DATA;
 use isa_native::segments::{
-    self, CODE_32, CODE_64, CS, DS, ES, FS, GS, LDT, SS, USER_DATA, selector, those,
+    self, CODE_32, CODE_64, CS, DS, ES, FS, GDT, GS, LDT, SS, USER_DATA, selector, those,
 };
 
+use crate::exclude;
 use crate::forms::Bits;
 use crate::rng::Rng;
 
@@ -15,11 +17,11 @@ pub(super) fn fill(m: &mut Machine, bits: Bits, rng: &mut Rng) {
     m.selectors = [USER_DATA, CODE_64, USER_DATA, USER_DATA, 0, 0];
     let flat = bits == Bits::B64 || bits == Bits::B32 && rng.chance(50);
     if bits == Bits::B32 {
-        let small = those(|d| d.code && d.big);
+        let small = those(|d| d.runs() && d.big);
         m.selectors[CS] = if flat { CODE_32 } else { rng.pick(&small) };
     }
     if bits == Bits::B16 {
-        m.selectors[CS] = rng.pick(&those(|d| d.code && !d.big));
+        m.selectors[CS] = rng.pick(&those(|d| d.runs() && !d.big));
     }
     if flat {
         return;
@@ -44,20 +46,32 @@ fn data(rng: &mut Rng, any: &[u16]) -> u16 {
     match rng.below(10) {
         0 => USER_DATA,
         1..=4 => rng.pick(&those(|d| {
-            d.present && !d.code && d.open && d.limit == 0xffff && !d.down && d.base == LDT[4].base
+            let all = d.limit_in_bytes() == 0xffff && u64::from(d.base) == DATA;
+            all && d.present && !d.code && d.open && !d.down
         })),
         _ => rng.pick(any),
     }
 }
 
-/// A selector to load: of an entry, of none, or null. Those of the global table are the kernel's.
-pub(super) fn to_load(rng: &mut Rng) -> u16 {
+/// A selector for what loads or looks at one.
+pub(super) fn to_load(i: &Instruction, rng: &mut Rng) -> u16 {
+    loop {
+        let selector = any(rng);
+        if exclude::selector(i, selector).is_none() {
+            return selector;
+        }
+    }
+}
+
+/// A selector of an entry of either table, of none, or null; mostly with the privilege of user mode.
+pub(super) fn any(rng: &mut Rng) -> u16 {
     let rpl = rng.below(4) as u16;
+    let local = |rng: &mut Rng, entries: usize| selector(rng.below(entries as u64) as usize);
     match rng.below(8) {
         0 => rpl,
-        1 => selector(LDT.len() + rng.below(3) as usize) & !3 | rpl,
-        2 => selector(rng.below(LDT.len() as u64) as usize) & !3 | rpl,
-        _ => selector(rng.below(LDT.len() as u64) as usize),
+        1 => local(rng, LDT.len() + 3) & !3 | rpl,
+        2 => (rng.below(GDT.len() as u64 + 3) as u16) << 3 | rpl,
+        _ => local(rng, LDT.len()),
     }
 }
 
