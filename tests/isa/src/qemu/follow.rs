@@ -20,6 +20,7 @@ const NO_FAULT: Fault = Fault {
     code: Some(u32::MAX),
     cr2: 0,
     non_canonical: false,
+    ends_nmi: false,
 };
 
 /// The longest instruction (SDM vol. 2, 2.3.11).
