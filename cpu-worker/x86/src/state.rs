@@ -215,7 +215,7 @@ impl State {
     }
     /// Whether the instruction at RIP is a string instruction with iterations behind it and iterations to come.
     pub(crate) fn is_between(&self) -> bool {
-        self.between == self.rip().wrapping_add(1)
+        self.between != 0 && self.between == self.rip().wrapping_add(1)
     }
     /// The current privilege level: SS.DPL (0 in real mode, 3 in virtual-8086 mode).
     #[inline(always)]
