@@ -287,9 +287,10 @@ pub(crate) fn flush_line(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
     }
 }
 
-/// CLZERO: the line of 64 bytes around the address becomes zero (AMD APM vol. 3).
+/// CLZERO: the line of 64 bytes around the address becomes zero (AMD APM vol. 3). All of it must lie in the segment.
 pub(crate) fn clear_line(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
-    let line = cpu.ea(op, 1)? & !63;
+    let before = cpu.ea(op, 1)? & 63;
+    let line = cpu.lane_address(op, before.wrapping_neg(), 64)?;
     for n in 0..8 {
         cpu.store(Width::Q, line + 8 * n, 0)?;
     }
