@@ -57,6 +57,11 @@ pub fn encoding(i: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         Mnemonic::Vpinsrd | Mnemonic::Vpextrd if i.code_size() != CodeSize::Code64 => {
             has_vex_w(bytes).then_some("VEX.W where registers have 32 bits is #UD with AMD")
         }
+        Mnemonic::Clzero if i.code_size() == CodeSize::Code64 && prefixed(&[0x67]) => {
+            prefixed(&[0x64, 0x65]).then_some(
+                "a base is added to 32 bits of address without their carry, in CR2 at least",
+            )
+        }
         _ if is_near_branch(i) && prefixed(&[0x66]) && i.code_size() == CodeSize::Code64 => {
             Some("near branches with 66h have 16-bit operands with AMD, 64-bit ones with Intel")
         }

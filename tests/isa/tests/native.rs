@@ -56,10 +56,11 @@ fn the_interpreter_does_what_the_host_does_in_16_bit_code() {
     assert_raised(&report, &[0, 3, 4, 5, 6, 11, 12, 13, 14, 16, 17, 19]);
 }
 
-fn translated(engine: Engine, bits: Bits, cases: u64) {
+/// Runs cases of which at least this share must be translated, which leaves out those whose segments are not flat.
+fn translated(engine: Engine, bits: Bits, cases: u64, share: f64) {
     let report = run(engine, bits, cases);
     assert!(
-        report.compiled > report.cases() / 2,
+        report.compiled as f64 > report.cases() as f64 * share,
         "instructions are translated: {} of {} cases",
         report.compiled,
         report.cases()
@@ -68,8 +69,8 @@ fn translated(engine: Engine, bits: Bits, cases: u64) {
 
 #[test]
 fn the_quick_translator_does_what_the_host_does() {
-    translated(Engine::Quick, Bits::B64, 50_000);
-    translated(Engine::Quick, Bits::B32, 20_000);
+    translated(Engine::Quick, Bits::B64, 50_000, 0.5);
+    translated(Engine::Quick, Bits::B32, 30_000, 0.3);
     // The translators leave 16-bit code to the interpreter.
     run(Engine::Quick, Bits::B16, 10_000);
 }
@@ -77,7 +78,7 @@ fn the_quick_translator_does_what_the_host_does() {
 /// Fewer, as each costs Cranelift a region.
 #[test]
 fn the_translator_does_what_the_host_does() {
-    translated(Engine::Jit, Bits::B64, 10_000);
+    translated(Engine::Jit, Bits::B64, 10_000, 0.5);
 }
 
 /// A million cases of each size of code, the coverage of every form in files, and at the end what has no case and why.
