@@ -158,7 +158,7 @@ const SHAPES: [Descriptor; 14] = [
     },
 ];
 
-/// The local descriptor table: [`SHAPES`], an entry that is all zeroes, and a segment of each type that there is.
+/// The local descriptor table: `SHAPES`, an entry that is all zeroes, and a segment of each type that there is.
 pub const LDT: [Option<Descriptor>; SHAPES.len() + 1 + TYPES] = table();
 
 /// How many of the 64 combinations of attributes the kernel makes: conforming code must not be present.
