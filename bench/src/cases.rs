@@ -105,6 +105,8 @@ pub(crate) fn select(words: &[String]) -> Result<Vec<&'static str>, String> {
     let named = |group: &Group, case: &str| {
         words.is_empty() || words.iter().any(|word| word == case || word == group.name)
     };
+    // The second run of the shell loop is one only behind a first.
+    let second = words.iter().any(|word| word == "shell2" || word == "shell");
     Ok(GROUPS
         .iter()
         .flat_map(|group| {
@@ -112,7 +114,7 @@ pub(crate) fn select(words: &[String]) -> Result<Vec<&'static str>, String> {
                 .cases
                 .iter()
                 .copied()
-                .filter(move |case| named(group, case))
+                .filter(move |case| named(group, case) || second && *case == "shell1")
         })
         .collect())
 }
@@ -128,6 +130,7 @@ mod tests {
             select(&words(&["float", "sieve"])).unwrap(),
             ["sieve", "fp", "x87", "simd"]
         );
+        assert_eq!(select(&words(&["shell"])).unwrap(), ["shell1", "shell2"]);
         assert!(select(&words(&["sieves"])).unwrap_err().contains("sieves"));
         assert!(select(&[]).unwrap().len() > 20);
     }
