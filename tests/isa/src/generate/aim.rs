@@ -391,7 +391,7 @@ fn enrich(i: &Instruction, m: &mut Machine, at: u64, rng: &mut Rng) {
                 m.memory[at + 9] = rng.pick(&[0, 0x80]);
             }
         }
-        Ldmxcsr if room(4) && rng.chance(80) => put(&(rng.word() as u32 & 0xffff).to_le_bytes()),
+        Ldmxcsr | Vldmxcsr if room(4) => put(&loadable_mxcsr(rng).to_le_bytes()),
         Fldcw if room(2) => put(&(rng.word() as u16 & 0xf40 | 0x7f).to_le_bytes()),
         Fxrstor | Fxrstor64 if room(512) => loadable_image(&mut m.memory[at..], rng),
         Xrstor | Xrstor64 if room(save_area::BYTES) => {
@@ -434,6 +434,11 @@ fn loadable_image(image: &mut [u8], rng: &mut Rng) {
     image[..2].copy_from_slice(&fcw.to_le_bytes());
     let fsw = rng.word() as u16 & 0x7f00;
     image[2..4].copy_from_slice(&fsw.to_le_bytes());
-    let mxcsr = rng.word() as u32 & if rng.chance(90) { 0xffff } else { u32::MAX };
-    image[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+    image[24..28].copy_from_slice(&loadable_mxcsr(rng).to_le_bytes());
+}
+
+/// An MXCSR, mostly without reserved bits. The bit of AMD's misaligned mode, which no CPU of ours has, is never set.
+fn loadable_mxcsr(rng: &mut Rng) -> u32 {
+    const MISALIGNED: u32 = 1 << 17;
+    rng.word() as u32 & if rng.chance(90) { 0xffff } else { !MISALIGNED }
 }
