@@ -25,7 +25,7 @@ fn finds_no_error(guest: &str) {
 
 fn runs_alike(guest: &str) {
     agreed(|| memtest(guest).args(["--vtime-limit", "400s"]), 16)
-        .expect_console("#6  [Moving inversions")
+        .expect_console("#5  [Moving inversions")
         .expect_console("Errors: 0 ");
 }
 
