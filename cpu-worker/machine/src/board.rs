@@ -172,7 +172,6 @@ impl Board {
         for effect in effects.iter() {
             self.apply(now_ns, device, effect);
         }
-        effects.clear();
         self.effects = effects;
         result
     }

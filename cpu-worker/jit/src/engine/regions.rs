@@ -141,14 +141,14 @@ impl Regions {
         self.region(entry.region).map(|r| r.address)
     }
 
-    /// Installs a region, if need be in place of older ones; gives the physical addresses at which it is entered now, and their tags. None if it
-    /// is larger than the arena.
-    pub(crate) fn install(&mut self, c: Compiled, rank: Rank) -> Option<Vec<(u64, u32)>> {
+    /// Installs a region, if need be in place of older ones, and tags the blocks at which it is entered now. One that is larger than the arena is
+    /// given up.
+    pub(crate) fn install(&mut self, c: Compiled, rank: Rank, blocks: &mut BlockCache) {
         let piece = loop {
             match self.arena.install(&c.code) {
                 Some(piece) => break piece,
-                None if self.arena.used() == 0 => return None,
-                None => self.evict(),
+                None if self.arena.used() == 0 => return,
+                None => self.evict(blocks),
             }
         };
         let id = self.free.pop().unwrap_or_else(|| {
@@ -180,7 +180,6 @@ impl Regions {
         for page in pages {
             self.by_page.entry(page).or_default().push(id);
         }
-        let mut given = Vec::new();
         let mut older = Vec::new();
         for (number, &at) in region.entries.iter().enumerate() {
             let entry = Entry {
@@ -193,7 +192,7 @@ impl Regions {
             let worse = |e: Entry| self.rank(e).is_none_or(|r| r < rank);
             if number == 0 || old.is_none_or(worse) {
                 self.entries.insert(place, entry);
-                given.push((at, entry.tag()));
+                blocks.set_tag(at, region.mode, entry.tag());
                 if let Some(old) = old {
                     self.supersede(old);
                     older.push(old.region);
@@ -205,7 +204,6 @@ impl Regions {
         for id in older {
             self.remove_if_left(id);
         }
-        Some(given)
     }
 
     /// Drops a region that can no longer be entered.
@@ -298,12 +296,17 @@ impl Regions {
             .filter(|&id| self.region(id).is_some_and(touched))
             .collect();
         for &id in &hit {
-            for (at, mode) in self.remove(id) {
-                blocks.set_tag(at, mode, 0);
-                blocks.set_heat(at, mode, 0);
-            }
+            self.drop_region(id, blocks);
         }
         hit.len()
+    }
+
+    /// Drops a region whose places have to prove themselves anew.
+    fn drop_region(&mut self, id: u32, blocks: &mut BlockCache) {
+        for (at, mode) in self.remove(id) {
+            blocks.set_tag(at, mode, 0);
+            blocks.set_heat(at, mode, 0);
+        }
     }
 
     /// Drops a region; gives the places that are no entries any more.
@@ -345,8 +348,8 @@ impl Regions {
         }
     }
 
-    /// Makes room: drops the oldest regions, a quarter of all code. Places keep tags that lead nowhere.
-    fn evict(&mut self) {
+    /// Makes room: drops the oldest regions, a quarter of all code.
+    fn evict(&mut self, blocks: &mut BlockCache) {
         let mut by_age: Vec<(u64, u32)> = (0..)
             .zip(&self.slots)
             .filter_map(|(id, slot)| Some((slot.as_ref()?.age, id)))
@@ -357,7 +360,7 @@ impl Regions {
             if self.arena.used() <= enough {
                 break;
             }
-            self.remove(id);
+            self.drop_region(id, blocks);
         }
     }
 

@@ -140,7 +140,6 @@ impl Engine {
     }
 
     fn install(&mut self, compiled: Compiled, rank: Rank) {
-        let mode = compiled.plan.mode;
         let n = compiled.plan.len() as u64;
         if rank.tier == Tier::Quick {
             self.stats.quick_ns += compiled.ns;
@@ -149,11 +148,8 @@ impl Engine {
             self.stats.compile_ns += compiled.ns;
             self.stats.translated_instructions += n;
         }
-        let Some(regions) = self.regions.as_mut() else {
-            return;
-        };
-        for (at, tag) in regions.install(compiled, rank).unwrap_or_default() {
-            self.blocks.set_tag(at, mode, tag);
+        if let Some(regions) = &mut self.regions {
+            regions.install(compiled, rank, &mut self.blocks);
         }
     }
 }
