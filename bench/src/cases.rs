@@ -21,6 +21,8 @@ pub(crate) enum Floor {
     None,
     /// Each case by itself.
     Each(f64),
+    /// The last case; those before it make the machine warm.
+    Last(f64),
     /// The geometric mean of the group.
     Mean(f64),
     /// The geometric mean, and no case above the second number.
@@ -35,14 +37,9 @@ pub(crate) const GROUPS: &[Group] = &[
         floor: Floor::Each(2.5),
     },
     Group {
-        name: "shell-cold",
-        cases: &["shell1"],
-        floor: Floor::None,
-    },
-    Group {
         name: "shell",
-        cases: &["shell2"],
-        floor: Floor::Each(1.0),
+        cases: &["shell1", "shell2"],
+        floor: Floor::Last(1.0),
     },
     Group {
         name: "programs",
@@ -105,8 +102,6 @@ pub(crate) fn select(words: &[String]) -> Result<Vec<&'static str>, String> {
     let named = |group: &Group, case: &str| {
         words.is_empty() || words.iter().any(|word| word == case || word == group.name)
     };
-    // The second run of the shell loop is one only behind a first.
-    let second = words.iter().any(|word| word == "shell2" || word == "shell");
     Ok(GROUPS
         .iter()
         .flat_map(|group| {
@@ -114,7 +109,7 @@ pub(crate) fn select(words: &[String]) -> Result<Vec<&'static str>, String> {
                 .cases
                 .iter()
                 .copied()
-                .filter(move |case| named(group, case) || second && *case == "shell1")
+                .filter(move |case| named(group, case))
         })
         .collect())
 }
@@ -130,7 +125,6 @@ mod tests {
             select(&words(&["float", "sieve"])).unwrap(),
             ["sieve", "fp", "x87", "simd"]
         );
-        assert_eq!(select(&words(&["shell"])).unwrap(), ["shell1", "shell2"]);
         assert!(select(&words(&["sieves"])).unwrap_err().contains("sieves"));
         assert!(select(&[]).unwrap().len() > 20);
     }

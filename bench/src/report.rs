@@ -134,6 +134,10 @@ impl Report {
         let (holds, rule) = match group.floor {
             Floor::None => return String::new(),
             Floor::Each(each) => (largest <= each, format!("each <= {each}")),
+            Floor::Last(last) => (
+                ratios.last().is_some_and(|ratio| *ratio <= last),
+                format!("last <= {last}"),
+            ),
             Floor::Mean(limit) => (mean <= limit, format!("mean <= {limit}")),
             Floor::MeanAndEach(limit, each) => (
                 mean <= limit && largest <= each,
