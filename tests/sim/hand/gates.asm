@@ -480,16 +480,7 @@ after16:
     SHOW "tr", [r_ecx]
 ;> sysenter and sysexit: #80(0000)+00
     PROBE
-    mov ecx, 0x174
-    xor edx, edx
-    mov eax, CODE
-    wrmsr
-    inc ecx
-    mov eax, KSTACK
-    wrmsr
-    inc ecx
-    mov eax, .entered
-    wrmsr
+    ENTRY .entered, KSTACK
     USER .enter, 0x202
 .enter:
     sysenter

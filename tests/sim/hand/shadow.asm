@@ -154,16 +154,7 @@ test_main:
     SHOW "frame", [f_frame]
 ;> sysenter: #01(0000)+00
     PROBE
-    mov ecx, 0x174
-    xor edx, edx
-    mov eax, CODE
-    wrmsr
-    inc ecx
-    mov eax, KSTACK
-    wrmsr
-    inc ecx
-    mov eax, entered
-    wrmsr
+    ENTRY entered, KSTACK
     HERE_AT entered
     PENDING3 .u2
     sysenter

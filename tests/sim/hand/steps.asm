@@ -440,9 +440,7 @@ test_main:
 ;> sysenter leaves TF: #01(0000)+00
     PROBE
     LONG
-    MSR 0x174, CODE64
-    MSR 0x175, KSTACK
-    MSR 0x176, AT(target)
+    ENTRY AT(target), KSTACK, CODE64
     USER64 .user5, UCODE64, 0x302
 .user5:
     sysenter

@@ -169,15 +169,10 @@ test_main:
     END "a mask of more than 32 bits"
 
 ; SYSENTER.
-%macro ENTRY 2
-    MSR 0x174, CODE64
-    MSR 0x175, %2
-    MSR 0x176, %1
-%endmacro
 ;> sysenter and sysexit with 64 bits: #80(0000)+00
     PROBE
     LONG
-    ENTRY AT(entered), KSTACK - 0x100
+    ENTRY AT(entered), KSTACK - 0x100, CODE64
     ; CS + 32 is 64-bit code of ring 3, and + 40 its data.
     USER64 .user5, UCODE64, 0x203
 .user5:
