@@ -226,9 +226,10 @@ pub(crate) fn ret_far(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
         (cpu.fetch_segment(Seg::Cs, selector)?, cpl, None)
     } else {
         let new_cpl = selector as u8 & 3;
-        let popped = match new_cpl != cpl {
-            true => Some(stack.pop(cpu, op)?),
-            false => None,
+        let popped = if new_cpl != cpl {
+            Some(stack.pop(cpu, op)?)
+        } else {
+            None
         };
         (cpu.fetch_return_segment(selector)?, new_cpl, popped)
     };

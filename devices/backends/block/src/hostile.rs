@@ -8,8 +8,7 @@ use crate::{Config, Discard, Disk, Format, open};
 const PIECE: u64 = 64 << 10;
 
 /// Makes `bytes` the file at `path`, opens it as a disk of that format, or of the one that it looks like, and uses it. It may be refused
-/// and it may fail; it does not panic, does not hang, takes no more memory than its tables may have, and grows by no more than what
-/// was written.
+/// and it may fail; it does not panic. That it ends, and what memory it takes meanwhile, its caller sees.
 pub fn image(path: &Path, bytes: &[u8], format: Option<Format>) {
     std::fs::write(path, bytes).expect("the image can be written");
     let config = || Config {
@@ -27,8 +26,8 @@ pub fn image(path: &Path, bytes: &[u8], format: Option<Format>) {
     }
 }
 
-/// Reads, writes, zeroes and discards at both ends of the disk and in between. What was written is read again, unless one of the two
-/// failed.
+/// Reads, writes, zeroes and discards at both ends of the disk and in between. What is read back proves nothing: two clusters of such an image
+/// may be one.
 fn exercise(disk: &mut Disk) {
     let size = disk.info().size;
     let length = size.min(PIECE);
